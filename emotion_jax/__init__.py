@@ -1,0 +1,3 @@
+"""Facial emotion recognition in JAX."""
+
+__version__ = "0.1.0"

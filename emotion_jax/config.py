@@ -1,0 +1,264 @@
+"""Every setting: one strict, frozen tree, from defaults <- TOML file <- command line.
+
+A misspelt key, a wrong type or a value out of range is an error that names the setting.
+"""
+
+import contextlib
+import io
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli_w
+import tyro
+from pydantic import Field
+
+from emotion_jax.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Range = tuple[float, float]
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every section: frozen, no unknown keys, no coercion from text, no NaN."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AugmentSettings(Settings):
+    """Random changes of a training image. A range of zero switches its change off."""
+
+    rotation: float = Field(0.0, ge=0.0, le=180.0)
+    """Largest rotation either way, degrees."""
+    shift: Fraction = 0.0
+    """Largest shift either way, as a fraction of the side."""
+    shear: float = Field(0.0, ge=0.0, lt=90.0)
+    """Largest shear angle either way, degrees (Keras' shear_range)."""
+    zoom: float = Field(0.0, ge=0.0, lt=1.0)
+    """Height and width are scaled by factors from [1 - zoom, 1 + zoom] (Keras' zoom_range)."""
+    flip: bool = False
+    """Mirror half of the images left to right."""
+    brightness: float = Field(0.0, ge=0.0, lt=1.0)
+    """Grey values are multiplied by a factor drawn from [1 - b, 1 + b]."""
+    contrast: float = Field(0.0, ge=0.0, lt=1.0)
+    """The distance from mid-grey is multiplied by a factor drawn from [1 - c, 1 + c]."""
+    erase: Fraction = 0.0
+    """Probability that a random rectangle is greyed out (random erasing)."""
+    erase_area: Range = (0.02, 0.2)
+    """Smallest and largest area of that rectangle, as a fraction of the image."""
+
+    @pydantic.field_validator("erase_area")
+    @classmethod
+    def _ordered(cls, area: Range) -> Range:
+        if not 0.0 < area[0] <= area[1] <= 1.0:
+            raise ValueError("needs 0 < smallest <= largest <= 1")
+        return area
+
+
+class DataSettings(Settings):
+    """Where the images are and how batches are made of them."""
+
+    dir: Path | None = None
+    """Folder with train/<class>/ and test/<class>/, a .zip or .tar of one, or fer2013.csv.
+    None: the embedded synthetic faces."""
+    stage_to: Path | None = None
+    """Copy the data to this local folder first, verified (for Google Drive and network disks)."""
+    pipeline: Literal["tfdata", "resident"] = "tfdata"
+    """tfdata: tf.data on the host; resident: the data set in device memory, no TensorFlow."""
+    image_size: int = Field(48, ge=8, le=1024)
+    """Side of the square that images are resized to, pixels."""
+    channels: Literal[1, 3] = 1
+    """1: grey; 3: RGB."""
+    validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)
+    """Share of train that is held out to choose the best step (stratified)."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of that split; apart from training.seed, so that seeds share a validation split."""
+    pixel_cap: int = Field(40_000_000, ge=64)
+    """Images with more pixels are refused."""
+    memory_limit: float = Field(4.0, gt=0.0)
+    """Decoded images up to this many GiB are held in memory; more are read from disk as needed."""
+    workers: int = Field(0, ge=0)
+    """Threads that read images; 0: chosen for the machine."""
+    augment: AugmentSettings = AugmentSettings()
+
+
+class ModelSettings(Settings):
+    """The network. Each backbone reads what applies to it."""
+
+    name: str = "cnn"
+    """A name in emotion_jax.models.MODELS."""
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 128, 256, 512), min_length=1)
+    """Channels of each block; their number is the depth."""
+    convolutions: int = Field(1, ge=1)
+    """Convolutions in a block."""
+    dense: tuple[Annotated[int, Field(ge=1)], ...] = (256,)
+    """Units of the hidden dense layers of the head."""
+    dropout: float = Field(0.25, ge=0.0, lt=1.0)
+    """Dropout rate after each block."""
+    dense_dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    """Dropout rate after each hidden dense layer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters and statistics stay float32."""
+
+
+class TrainingSettings(Settings):
+    """The optimisation and what is kept of it."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    """Images a step, over all devices."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the initial parameters, the order of the images, their augmentation, and dropout."""
+    optimizer: str = "adam"
+    """A name in emotion_jax.training.optimizer.OPTIMIZERS."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    schedule: str = "constant"
+    """A name in emotion_jax.training.optimizer.SCHEDULES."""
+    warmup_epochs: float = Field(0.0, ge=0.0)
+    """Linear warm-up before the schedule."""
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    """Nesterov momentum of sgd."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """Decoupled, on kernels alone."""
+    clip_norm: float = Field(0.0, ge=0.0)
+    """Largest global norm of the gradient; 0: no clipping."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: an image's loss is weighted by n / (classes * n of its class)."""
+    patience: int = Field(0, ge=0)
+    """Stop after this many epochs without a better validation accuracy; 0: never."""
+    keep_latest: int = Field(2, ge=1)
+    """Newest checkpoints kept."""
+    keep_best: int = Field(2, ge=1)
+    """Best checkpoints by validation accuracy kept."""
+    save_minutes: float = Field(10.0, gt=0.0)
+    """Also save within an epoch when the last save is this old."""
+
+
+class LoggingSettings(Settings):
+    """What is shown while it trains."""
+
+    progress: bool = True
+    """Progress bars on stderr."""
+    tensorboard: bool = True
+    every_steps: int = Field(20, ge=1)
+    """Steps between looks at the loss (progress bar, TensorBoard, the check for NaN)."""
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+_SECTIONS = {
+    "AugmentSettings": "data.augment.",
+    "DataSettings": "data.",
+    "ModelSettings": "model.",
+    "TrainingSettings": "training.",
+    "LoggingSettings": "logging.",
+}
+
+
+def from_mapping(values: Mapping[str, Any], source: str) -> Config:
+    """Build a Config from plain nested values.
+
+    Raises:
+      UserError: an unknown key, a wrong type or a value out of range; names ``source`` and the key.
+    """
+    try:
+        return Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{source}: {_sentence(error)}.") from None
+
+
+def load(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+      UserError: there is no such file, it is no TOML, or it does not hold a valid Config.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the config {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The config {path} is not valid TOML: {error}.") from None
+    return from_mapping(values, str(path))
+
+
+def dumps(config: Config) -> str:
+    """The TOML text that ``load`` reads back to an equal Config (None is left out)."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def parse(
+    overrides: Sequence[str], default: Config, prog: str = "", description: str = ""
+) -> Config:
+    """Apply command-line overrides (``--section.key VALUE``) to ``default``.
+
+    Raises:
+      UserError: an override that is not understood.
+      SystemExit: ``--help`` was asked for.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                Config,
+                prog=prog,
+                description=description,
+                args=list(overrides),
+                default=default,
+                use_underscores=True,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(unboxed(errors.getvalue())) from None
+
+
+def unboxed(text: str) -> str:
+    """Reduce an error box of tyro's to its first sentence."""
+    body = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(body) if line.startswith("─")), len(body))
+    message = " ".join(body[:rule]) or " ".join(text.split())
+    if invalid := re.search(r"validation error.* for (\w+) (\S+) (.*?) \[type=", message):
+        message = f"--{_SECTIONS.get(invalid[1], '')}{invalid[2]}: {invalid[3]}"
+    return f"{message.rstrip('. ')}. See --help."
+
+
+def _sentence(error: pydantic.ValidationError) -> str:
+    """The first of pydantic's complaints, on one line."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting"
+    return f"{where}: {first['msg']} (got {first['input']!r})"
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Plain values by dotted name, e.g. ``{"training.batch_size": 64, ...}``."""
+
+    def walk(prefix: str, node: Any) -> dict[str, Any]:
+        if not isinstance(node, dict):
+            return {prefix: node}
+        return {k: v for key, sub in node.items() for k, v in walk(f"{prefix}.{key}", sub).items()}
+
+    tree = config.model_dump(mode="json")
+    return {k: v for key, sub in tree.items() for k, v in walk(key, sub).items()}
+
+
+def cache_dir() -> Path:
+    """Where derived data is kept: ``EMOTION_JAX_CACHE``, or the user's cache directory."""
+    import platformdirs
+
+    return Path(os.environ.get("EMOTION_JAX_CACHE") or platformdirs.user_cache_dir("emotion_jax"))
