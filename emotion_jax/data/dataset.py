@@ -1,0 +1,187 @@
+"""From the data settings to splits that can be indexed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_jax import config
+from emotion_jax.config import DataSettings
+from emotion_jax.data import folder, splits, staging, synthetic
+from emotion_jax.data.ingest import Records, ingest
+from emotion_jax.data.preprocess import Preprocess
+from emotion_jax.errors import UserError
+
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split, by number.
+
+    Attributes:
+      source: uint8 [N, H, W, C] in memory, or a random-access source on disk.
+      rows: int64 [n], the examples of ``source`` that belong to this split.
+      labels: int32 [n].
+      hashes: uint64 [n], of the decoded images.
+      paths: [n], relative to the data's root.
+    """
+
+    name: str
+    source: Any
+    rows: np.ndarray
+    labels: np.ndarray
+    hashes: np.ndarray
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether ``images`` costs no disk access."""
+        return isinstance(self.source, np.ndarray)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """The images of these numbers: uint8 [len(indices), H, W, C]."""
+        rows = self.rows[indices]
+        if self.in_memory:
+            return self.source[rows]
+        return np.stack([record["image"] for record in self.source.__getitems__(rows.tolist())])
+
+    def subset(self, name: str, indices: np.ndarray) -> "Split":
+        """The examples of these numbers as a split of their own."""
+        return replace(
+            self,
+            name=name,
+            rows=self.rows[indices],
+            labels=self.labels[indices],
+            hashes=self.hashes[indices],
+            paths=tuple(self.paths[i] for i in indices),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run trains on and is measured by.
+
+    Attributes:
+      classes: in label order.
+      fingerprint: SHA-256 hex of the content of all splits, wherever they lie.
+      problems: files that were not usable.
+      train, validation: cut from the train folder.
+      test: None where there is no test folder.
+    """
+
+    classes: tuple[str, ...]
+    fingerprint: str
+    problems: tuple[folder.Problem, ...]
+    train: Split
+    validation: Split
+    test: Split | None
+
+
+def load(settings: DataSettings, progress: bool = False) -> Dataset:
+    """Stage, scan, ingest and cut the data that ``settings`` name.
+
+    Raises:
+      UserError: it is missing or not usable.
+    """
+    listing = folder.list_tree(locate(settings, progress))
+    images = tuple(file for file in listing.images if file.split in ("train", "test"))
+    records = _ingest(replace(listing, images=images), settings, progress)
+    whole = _split(records, "train", settings)
+    train, validation = splits.stratified(
+        whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
+    )
+    if not len(validation):
+        raise UserError(
+            f"{listing.root}: too few images in train to hold any out for validation; "
+            "give each class at least two different ones."
+        )
+    return Dataset(
+        classes=records.classes,
+        fingerprint=records.fingerprint,
+        problems=records.problems,
+        train=whole.subset("train", train),
+        validation=whole.subset("val", validation),
+        test=_split(records, "test", settings) if "test" in records.splits else None,
+    )
+
+
+def load_split(
+    settings: DataSettings, name: str, classes: Sequence[str], progress: bool = False
+) -> tuple[Split, tuple[folder.Problem, ...]]:
+    """One split of the data, labelled by its place in ``classes``, and what was not usable.
+
+    Raises:
+      UserError: it is missing, not usable, or holds a class that is not in ``classes``.
+    """
+    listing = folder.list_split(locate(settings, progress), name, classes)
+    records = _ingest(listing, settings, progress)
+    return _split(records, listing.images[0].split, settings), records.problems
+
+
+def locate(settings: DataSettings, progress: bool = False) -> Path:
+    """The folder that holds the splits; draws, stages or unpacks it first where need be.
+
+    Raises:
+      UserError: there is no such thing, or it cannot be read.
+    """
+    cache = config.cache_dir()
+    if settings.dir is None:
+        return synthetic.ensure(cache)
+    source = settings.dir.expanduser()
+    if settings.stage_to is not None:
+        source = staging.stage(source, settings.stage_to.expanduser(), progress)
+    return staging.resolve(source, cache, progress)
+
+
+def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels, in units of [0, 1]."""
+    total = square = np.zeros(1)
+    pixels = 0
+    for start in range(0, len(split), CHUNK):
+        batch = split.images(np.arange(start, min(start + CHUNK, len(split))))
+        values = batch.reshape(-1, batch.shape[-1]).astype(np.float64) / 255.0
+        total = total + values.sum(0)
+        square = square + (values**2).sum(0)
+        pixels += len(values)
+    mean = total / pixels
+    std = np.sqrt(np.maximum(square / pixels - mean**2, 1e-12))
+    # Six digits are kept: what the checkpoint's JSON says is what the network computes with.
+    return tuple(mean.round(6).tolist()), tuple(std.round(6).tolist())
+
+
+def _ingest(listing: folder.Listing, settings: DataSettings, progress: bool) -> Records:
+    preprocess = Preprocess(settings.image_size, settings.channels, settings.pixel_cap)
+    return ingest(listing, preprocess, config.cache_dir(), settings.workers, progress)
+
+
+def _split(records: Records, name: str, settings: DataSettings) -> Split:
+    index = records.splits[name]
+    source = records.source(name)
+    n = len(index["labels"])
+    size = n * settings.image_size**2 * settings.channels
+    if size <= settings.memory_limit * 2**30:
+        source = _in_memory(source, n)
+    return Split(
+        name=name,
+        source=source,
+        rows=np.arange(n),
+        labels=np.asarray(index["labels"], np.int32),
+        hashes=np.asarray([int(text, 16) for text in index["hashes"]], np.uint64),
+        paths=tuple(index["paths"]),
+    )
+
+
+def _in_memory(source: Any, n: int) -> np.ndarray:
+    chunks = [
+        np.stack(
+            [record["image"] for record in source.__getitems__(list(range(a, min(a + CHUNK, n))))]
+        )
+        for a in range(0, n, CHUNK)
+    ]
+    return np.concatenate(chunks)

@@ -1,0 +1,101 @@
+"""From the bytes of an image file to the array that a network takes: one function for everyone."""
+
+import io
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+VERSION = 1  # part of every cache key: raise it when the pixels that come out change
+
+# Extension -> Pillow's name of the format that must be inside.
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
+CONVENTION = "the whole image, orientation by EXIF, resized to a square"
+
+
+class BadImage(Exception):
+    """The image cannot be used; the message is the reason, in a few words."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How images become arrays.
+
+    Like Keras' ImageDataGenerator an image that is not square is squeezed to one, not cropped.
+
+    Attributes:
+      image_size: side of the result, pixels.
+      channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
+      pixel_cap: images with more pixels are refused before they are decoded.
+    """
+
+    image_size: int = 48
+    channels: int = 1
+    pixel_cap: int = 40_000_000
+
+    def decode(self, data: bytes, name: str = "") -> np.ndarray:
+        """Decode, orient, convert and resize.
+
+        Args:
+          data: an image file.
+          name: its file name; the extension, if any, must agree with the content.
+
+        Returns:
+          uint8 [image_size, image_size, channels].
+
+        Raises:
+          BadImage: with the reason.
+        """
+        if not data:
+            raise BadImage("zero bytes")
+        try:
+            # formats= keeps Pillow's many other readers, and their surprises, away.
+            image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
+        except Image.DecompressionBombError:
+            raise BadImage(f"over the cap of {self.pixel_cap} pixels") from None
+        except Exception:  # whatever a parser meets in broken bytes
+            raise BadImage(_unknown(data)) from None
+        extension = PurePosixPath(name).suffix.lower()
+        if extension in FORMATS and FORMATS[extension] != image.format:
+            raise BadImage(f"format {image.format}, but named {extension}")
+        width, height = image.size
+        if width * height > self.pixel_cap:
+            raise BadImage(f"{width} x {height} is over the cap of {self.pixel_cap} pixels")
+        try:
+            image.load()
+            return self.convert(ImageOps.exif_transpose(image))
+        except Exception as error:
+            reason = "truncated" if "trunc" in str(error).lower() else f"damaged ({error})"
+            raise BadImage(reason) from None
+
+    def convert(self, image: Image.Image) -> np.ndarray:
+        """Convert and resize an image of any mode: uint8 [image_size, image_size, channels]."""
+        flat = _eight_bit(image).convert("L" if self.channels == 1 else "RGB")
+        if flat.size != (self.image_size, self.image_size):
+            # Pillow's resize is antialiased: the support grows with the reduction.
+            flat = flat.resize((self.image_size,) * 2, Image.Resampling.BILINEAR)
+        array = np.asarray(flat, np.uint8)
+        return array.reshape(self.image_size, self.image_size, self.channels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Deep greys scaled to 8 bits, transparency laid over white; other modes as they are."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        # 8-bit values in a wide mode stay; deeper ones are taken as 16-bit; unit floats as [0, 1].
+        top = values.max(initial=0.0)
+        scale = 1.0 if 1.0 < top <= 255.0 else 255.0 / (1.0 if top <= 1.0 else max(top, 65535.0))
+        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image
+
+
+def _unknown(data: bytes) -> str:
+    others = {b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF"}
+    name = others.get(data[:4])
+    return f"a format that is not read ({name})" if name else "not an image"

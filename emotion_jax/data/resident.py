@@ -1,0 +1,72 @@
+"""The device-resident pipeline: the data set in device memory, augmented inside the step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from emotion_jax.config import AugmentSettings
+from emotion_jax.data import augment
+from emotion_jax.data.stream import Examples
+from emotion_jax.errors import UserError
+
+Resident = tuple[jax.Array, jax.Array]
+SHARE = 0.6  # of a device's free memory that the data may take; the model needs the rest
+CHUNK = 4096
+
+
+def check_fits(n_bytes: int, devices: list[jax.Device]) -> None:
+    """Refuse a data set that the devices have no room for.
+
+    A backend that does not tell its memory (the CPU) is taken at its word when it allocates.
+
+    Raises:
+      UserError: with both sizes.
+    """
+    for device in devices:
+        stats = device.memory_stats() or {}
+        if "bytes_limit" not in stats:
+            continue
+        free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+        if n_bytes > SHARE * free:
+            raise UserError(
+                f"data.pipeline: the data set takes {n_bytes / 2**30:.2f} GiB and {device} has "
+                f"{free / 2**30:.2f} GiB free (at most {SHARE:.0%} of it is used for data); "
+                "use --data.pipeline tfdata."
+            )
+
+
+def put(examples: Examples, sharding: Sharding) -> Resident:
+    """Copy all examples to every device: uint8 [n, H, W, C] and int32 [n].
+
+    Raises:
+      UserError: they do not fit.
+    """
+    n = len(examples)
+    first = examples.images(np.arange(1))
+    check_fits(n * first.nbytes, sorted(sharding.addressable_devices, key=lambda d: d.id))
+    chunks = [examples.images(np.arange(a, min(a + CHUNK, n))) for a in range(0, n, CHUNK)]
+    host = (np.concatenate(chunks), np.asarray(examples.labels, np.int32))
+    images, labels = (
+        jax.make_array_from_callback(a.shape, sharding, lambda index, a=a: a[index]) for a in host
+    )
+    return images, labels
+
+
+def make_batch(
+    data: Resident, indices: jax.Array, key: jax.Array, settings: AugmentSettings
+) -> tuple[jax.Array, jax.Array]:
+    """Gather and augment, to be traced into the step.
+
+    Args:
+      data: from ``put``.
+      indices: int32 [b], split over the devices.
+      key: of this step's augmentation.
+      settings: its ranges.
+
+    Returns:
+      float32 [b, H, W, C] in [0, 255] and int32 [b].
+    """
+    images, labels = data
+    taken = jnp.take(images, indices, axis=0, mode="clip")
+    return augment.augment(taken, key, settings), jnp.take(labels, indices, mode="clip")

@@ -1,0 +1,144 @@
+"""The tf.data pipeline: streams from memory or disk, augments on the host, any size of data set.
+
+TensorFlow is imported when a pipeline is made, and kept off the accelerators.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from emotion_jax.config import DataSettings
+from emotion_jax.data import augment, stream
+from emotion_jax.data.stream import Examples
+from emotion_jax.errors import UserError
+
+PREFETCH = 4  # batches made ahead
+
+
+@lru_cache(maxsize=1)
+def require() -> ModuleType:
+    """Import TensorFlow, blind to accelerators.
+
+    Raises:
+      UserError: it is not installed, or has taken an accelerator already.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise UserError(
+            'data.pipeline: tfdata needs TensorFlow: pip install "emotion-jax[tfdata]", '
+            "or use --data.pipeline resident."
+        ) from None
+    for kind in ("GPU", "TPU"):
+        try:
+            tf.config.set_visible_devices([], kind)
+        except RuntimeError:
+            if tf.config.list_logical_devices(kind):
+                raise UserError(
+                    f"TensorFlow was started before emotion_jax and holds the {kind}; "
+                    "restart the process, or use --data.pipeline resident."
+                ) from None
+    return tf
+
+
+def batches(
+    examples: Examples,
+    settings: DataSettings,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rows: slice = slice(None),
+    image_shape: tuple[int, int, int],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The augmented batches of steps ``start`` to ``stop`` - 1.
+
+    A batch is a pure function of (seed, step), so a run resumes without iterator state.
+
+    Args:
+      examples: the train split.
+      settings: the augmentation.
+      seed: of the order and the augmentation.
+      batch_size: of the global batch.
+      start, stop: steps, from 0.
+      rows: of the global batch that this process feeds.
+      image_shape: (S, S, C).
+
+    Yields:
+      float32 [b, S, S, C] in [0, 255] and int32 [b].
+
+    Raises:
+      UserError: TensorFlow is missing.
+    """
+    tf = require()
+    size = image_shape[0]
+    resident = (
+        tf.constant(examples.images(np.arange(len(examples)))) if examples.in_memory else None
+    )
+
+    def sample(step: np.int64) -> tuple[np.ndarray, ...]:
+        indices = stream.batch_indices(seed, int(step), len(examples), batch_size)
+        rng = np.random.default_rng([seed, int(step), 1])
+        uniforms = rng.random((batch_size, augment.UNIFORMS), np.float32)[rows]
+        p = augment.parameters(uniforms, settings.augment, size)
+        chosen = indices[rows]
+        read = () if examples.in_memory else (examples.images(chosen),)
+        return (chosen, examples.labels[chosen], *p, *read)
+
+    def make(step: Any) -> tuple[Any, Any]:
+        types = (tf.int32, tf.int32, *(tf.float32,) * 4)
+        types += () if examples.in_memory else (tf.uint8,)
+        indices, labels, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
+        p = augment.Parameters(*drawn[:4])
+        images = tf.gather(resident, indices) if examples.in_memory else drawn[4]
+        images = apply(tf.ensure_shape(images, (None, *image_shape)), p, settings)
+        return images, tf.ensure_shape(labels, (None,))
+
+    dataset = tf.data.Dataset.range(start, stop)
+    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(PREFETCH).as_numpy_iterator()
+
+
+def apply(images: Any, p: augment.Parameters, settings: DataSettings) -> Any:
+    """``augment.apply`` in TensorFlow, a whole batch at a time.
+
+    Args:
+      images: uint8 tensor [b, S, S, C].
+      p: tensors or arrays.
+      settings: what is off in ``settings.augment`` is left out of the graph.
+
+    Returns:
+      float32 tensor [b, S, S, C] in [0, 255].
+    """
+    tf = require()
+    s = settings.augment
+    size = images.shape[1]
+    x = tf.cast(images, tf.float32)
+    if augment.warps(s):
+        affine = tf.reshape(tf.ensure_shape(p.matrix, (None, 2, 3)), (-1, 6))
+        # The op's eight numbers are the rows of a homography from output to input (x, y, 1).
+        transforms = tf.pad(affine, [[0, 0], [0, 2]])
+        x = tf.raw_ops.ImageProjectiveTransformV3(
+            images=x,
+            transforms=transforms,
+            output_shape=(size, size),
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="NEAREST",
+        )
+    elif s.flip:
+        x = tf.where(p.matrix[:, 0, 0][:, None, None, None] < 0, x[:, :, ::-1], x)
+    if s.brightness or s.contrast:
+        gain, bias = (a[:, None, None, None] for a in (p.gain, p.bias))
+        x = tf.clip_by_value(gain * x + bias, 0.0, 255.0)
+    if s.erase:
+        at = tf.range(size, dtype=tf.float32)[None, :]
+        y0, x0, y1, x1 = (p.box[:, i, None] for i in range(4))
+        down, across = (at >= y0) & (at < y1), (at >= x0) & (at < x1)
+        inside = down[:, :, None] & across[:, None, :]
+        x = tf.where(inside[..., None], augment.MID_GREY, x)
+    return x

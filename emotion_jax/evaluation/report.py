@@ -1,0 +1,206 @@
+"""An evaluation as files: JSON and CSV to compute with, figures and one HTML page to read."""
+
+import base64
+import csv
+import io
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from sklearn.metrics import classification_report
+
+from emotion_jax import files
+from emotion_jax.errors import UserError
+from emotion_jax.evaluation import metrics, plots
+
+MISTAKES = 20
+
+
+def write(
+    out: Path,
+    report: Mapping[str, Any],
+    paths: Sequence[str],
+    labels: np.ndarray,
+    probs: np.ndarray,
+) -> None:
+    """Write report.json, predictions.csv, confusion_matrix.png, reliability.png and report.html.
+
+    Each file is whole or not there, and depends on nothing but the arguments.
+
+    Args:
+      out: the folder; made if need be.
+      report: ``metrics.compute`` and ``checkpoint`` and ``protocol`` (plain values for JSON).
+      paths: n names of the images, shown as they are.
+      labels: int [n].
+      probs: float [n, C].
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    bins = metrics.reliability_bins(probs, labels)
+    figures = {
+        "confusion_matrix": plots.confusion_matrix(report["confusion_matrix"], report["classes"]),
+        "reliability": plots.reliability(bins, report["ece"], probs.max(axis=1)),
+    }
+    page = html(report, mistakes(paths, labels, probs, report["classes"]), figures)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(report, indent=2, allow_nan=False) + "\n"
+        files.write_text_atomic(out / "report.json", content)
+        table = predictions_csv(paths, labels, probs, report["classes"])
+        files.write_text_atomic(out / "predictions.csv", table)
+        for name, png in figures.items():
+            files.write_bytes_atomic(out / f"{name}.png", png)
+        files.write_text_atomic(out / "report.html", page)
+    except OSError as error:
+        raise UserError(f"Cannot write the report to {out}: {error.strerror or error}.") from None
+
+
+def text(report: Mapping[str, Any], labels: np.ndarray, probs: np.ndarray) -> str:
+    """scikit-learn's classification_report of the classes present, and the headline under it.
+
+    Args:
+      report: as for ``write``.
+      labels: int [n].
+      probs: float [n, C].
+
+    Returns:
+      Lines for a terminal, no line end at the end.
+    """
+    present = np.unique(labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        table = classification_report(
+            labels,
+            probs.argmax(axis=1),
+            labels=present,
+            target_names=[report["classes"][i] for i in present],
+            digits=4,
+            zero_division=0,
+        )
+    low, high = report["accuracy_interval"]
+    parts = [
+        f"accuracy {report['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, "
+        f"n = {report['n']})",
+        f"macro F1 {report['f1']:.4f}",
+        f"log loss {report['log_loss']:.4f}",
+        f"ECE {report['ece']:.4f}",
+    ]
+    new = report.get("deduplicated")
+    if new and new["n"]:
+        parts.append(f"accuracy without images in train {new['accuracy']:.4f} (n = {new['n']})")
+    return f"{table.rstrip()}\n\n{'; '.join(parts)}"
+
+
+def predictions_csv(
+    paths: Sequence[str], labels: np.ndarray, probs: np.ndarray, classes: Sequence[str]
+) -> str:
+    """A line an image, in order: ``path,label,predicted,<class>...``; LF line ends.
+
+    Args:
+      paths: n names.
+      labels: int [n].
+      probs: float [n, C], written with 8 significant digits.
+      classes: C names.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "label", "predicted", *classes])
+    for path, label, best, row in zip(paths, labels, probs.argmax(axis=1), probs, strict=True):
+        writer.writerow([path, classes[label], classes[best], *(f"{p:.8g}" for p in row)])
+    return buffer.getvalue()
+
+
+def mistakes(
+    paths: Sequence[str], labels: np.ndarray, probs: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The (at most 20) wrong predictions of the highest confidence: ``path label predicted p``."""
+    predicted, confidence = probs.argmax(axis=1), probs.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    return [
+        {
+            "path": paths[i],
+            "label": classes[labels[i]],
+            "predicted": classes[predicted[i]],
+            "p": float(confidence[i]),
+        }
+        for i in surest
+    ]
+
+
+def html(
+    report: Mapping[str, Any], wrong: Sequence[Mapping[str, Any]], figures: Mapping[str, bytes]
+) -> str:
+    """One page that needs nothing else: figures and style are inside, and there is no script.
+
+    Args:
+      report: as for ``write``; ``checkpoint`` and ``protocol`` are shown whatever their keys.
+      wrong: from ``mistakes``.
+      figures: PNG bytes of ``confusion_matrix`` and ``reliability``.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "show": _show}
+    checkpoint = dict(report["checkpoint"])
+    config = checkpoint.pop("config", None)
+    per_class = report["per_class"]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        protocol=report["protocol"],
+        checkpoint=checkpoint,
+        config=_config_text(config),
+        largest=max(per_class, key=lambda name: per_class[name]["support"]),
+        present=sum(row["support"] > 0 for row in per_class.values()),
+        uniform_loss=math.log(len(report["classes"])),
+        mistakes=wrong,
+        figures={k: base64.b64encode(png).decode() for k, png in figures.items()},
+    )
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def _show(value: Any) -> str:
+    """A plain value for a reader."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case list() | tuple():
+            return ", ".join(map(_show, value)) or "none"
+        case dict():
+            return ", ".join(f"{k} {_show(v)}" for k, v in _flat(value)) or "none"
+        case _:
+            return str(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _config_text(config: Any) -> str:
+    if not isinstance(config, Mapping):
+        return "" if config is None else str(config)
+    return "\n".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in _flat(config)
+    )

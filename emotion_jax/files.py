@@ -1,0 +1,42 @@
+"""Files that are whole or not there."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write ``path`` by a synced temporary file and a rename.
+
+    Raises:
+      OSError: the disk is full, read-only or gone; what was at ``path`` is untouched.
+    """
+    # Not tempfile: its files are private (0600) whatever the umask says.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """``write_bytes_atomic`` of UTF-8 text; undecodable bytes of file names come out as they were.
+
+    Raises:
+      OSError: as there.
+    """
+    write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"))
+
+
+def sync(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,65 @@
+"""The seed's network: blocks of convolution + BatchNorm + ReLU + max-pool + dropout, a dense head.
+
+Shape suffixes: N images, H height, W width, C channels, K classes, F features.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from emotion_jax.config import ModelSettings
+from emotion_jax.models import lowering
+
+
+class CNN(nn.Module):
+    """Pixels in, logits out.
+
+    Attributes:
+      classes: number of logits K.
+      settings: ``widths`` (a block each), ``convolutions`` a block, ``dense``, dropout rates, dtype.
+      mean, std: of the training images by channel, in units of [0, 1]; part of the module, so that
+        training, serving and export cannot differ.
+    """
+
+    classes: int
+    settings: ModelSettings
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, image_NHWC: jax.Array, train: bool = False) -> jax.Array:
+        """Grey values in [0, 255] (uint8 or float) to float32 logits [N, K].
+
+        With ``train`` it wants a "dropout" rng and updates the collection "batch_stats".
+        """
+        s = self.settings
+        dtype = jnp.dtype(s.dtype)
+        conv = partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            use_bias=False,  # BatchNorm's bias follows
+            dtype=dtype,
+            conv_general_dilated=lowering.conv,
+        )
+        # Flax computes the statistics in float32 whatever the dtype.
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+        x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(dtype)
+        for width in s.widths:
+            for _ in range(s.convolutions):
+                x_NHWC = nn.relu(norm()(conv(width)(x_NHWC)))
+            x_NHWC = lowering.max_pool_2x2(x_NHWC)
+            x_NHWC = nn.Dropout(s.dropout, deterministic=not train)(x_NHWC)
+        x_NF = x_NHWC.reshape(x_NHWC.shape[0], -1)
+        for units in s.dense:
+            x_NF = nn.relu(norm()(nn.Dense(units, use_bias=False, dtype=dtype)(x_NF)))
+            x_NF = nn.Dropout(s.dense_dropout, deterministic=not train)(x_NF)
+        # The softmax and the loss want float32.
+        return nn.Dense(self.classes, dtype=dtype)(x_NF).astype(jnp.float32)
+
+
+def normalise(image_NHWC: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """Grey values in [0, 255] to float32 of zero mean and unit variance by channel."""
+    mean_C, std_C = (jnp.asarray(v, jnp.float32)[None, None, None, :] for v in (mean, std))
+    return (image_NHWC.astype(jnp.float32) / 255.0 - mean_C) / std_C

@@ -1,0 +1,91 @@
+"""Evaluation on the devices: the last batch is padded and masked, so every example counts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from tqdm.auto import tqdm
+
+from emotion_jax.data.stream import Examples
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training.metrics import Sums
+
+# What --tta averages over. Each maps images [N, H, W, C] to images of the same shape.
+VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "identity": lambda images: images,
+    "flip": lambda images: images[:, :, ::-1],
+}
+
+PredictFn = Callable[..., tuple[jax.Array, Sums]]
+
+
+def make_predict(module: nn.Module, mesh: Mesh, views: Sequence[str] = ("identity",)) -> PredictFn:
+    """Compile (variables, images, labels, mask) -> (log-probabilities [N, K], Sums) for a mesh.
+
+    With several views the probabilities are the mean over them.
+    """
+
+    def predict_batch(
+        variables: Any, images: jax.Array, labels: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, Sums]:
+        seen = [jax.nn.log_softmax(module.apply(variables, VIEWS[v](images))) for v in views]
+        logs = seen[0]
+        if len(seen) > 1:
+            logs = jax.nn.logsumexp(jnp.stack(seen), axis=0) - jnp.log(float(len(seen)))
+        losses = -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
+        return logs, Sums.of(logs, labels, losses, mask)
+
+    return jax.jit(predict_batch, out_shardings=mesh_lib.replicated(mesh))
+
+
+def predict(
+    predict_fn: PredictFn,
+    variables: Any,
+    examples: Examples,
+    batch_size: int,
+    mesh: Mesh,
+    progress: str = "",
+) -> tuple[np.ndarray, Sums]:
+    """Predict every example, once, in order.
+
+    Args:
+      predict_fn: from ``make_predict``.
+      variables: of the module, replicated.
+      examples: the split.
+      batch_size: images at a time over all devices; rounded up to a multiple of them.
+      mesh: the devices.
+      progress: title of the progress bar; none if empty.
+
+    Returns:
+      Log-probabilities float32 [n, K], and the sums over all examples on the host.
+    """
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    logs: list[Any] = []
+    sums: Any = None
+    bar = tqdm(total=len(examples), desc=progress, unit="img", disable=not progress, leave=False)
+    with bar:
+        for fed in _padded(examples, batch_size, mesh):
+            batch_logs, batch_sums = predict_fn(variables, *fed)
+            logs.append(batch_logs)
+            sums = batch_sums if sums is None else sums + batch_sums
+            if len(logs) > 1:  # one batch behind, so that the devices do not wait for the host
+                logs[-2] = np.asarray(logs[-2])
+            bar.update(min(batch_size, len(examples) - bar.n))
+        result = np.concatenate([np.asarray(batch) for batch in logs])[: len(examples)]
+    return result, jax.device_get(sums)
+
+
+def _padded(examples: Examples, batch_size: int, mesh: Mesh) -> Iterator[tuple[jax.Array, ...]]:
+    """Batches of (images, labels, mask), each process its own rows."""
+    rows = mesh_lib.local_rows(batch_size)
+    sharding = mesh_lib.by_batch(mesh)
+    for start in range(0, len(examples), batch_size):
+        numbers = np.arange(start, start + batch_size)[rows]
+        mask = numbers < len(examples)
+        numbers = np.minimum(numbers, len(examples) - 1)
+        local = (examples.images(numbers), examples.labels[numbers], mask)
+        yield tuple(jax.make_array_from_process_local_data(sharding, array) for array in local)

@@ -1,0 +1,62 @@
+"""What a step changes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Mesh
+
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training.metrics import Sums
+
+
+class TrainState(struct.PyTreeNode):
+    """All that is carried from step to step, and saved.
+
+    Attributes:
+      step: int32, optimisation steps taken.
+      params: float32.
+      batch_stats: float32, BatchNorm's running mean and variance.
+      opt_state: of the Optax transformation.
+      sums: over the current epoch's training batches.
+      bad_step: int32, the first step whose loss or gradient was not finite; 0: none.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    sums: Sums
+    bad_step: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the module is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create(
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    seed: int,
+    mesh: Mesh,
+) -> TrainState:
+    """The state before the first step, on every device of ``mesh``."""
+
+    def init(key: jax.Array) -> TrainState:
+        variables = module.init(key, jnp.zeros((1, *image_shape), jnp.uint8))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=tx.init(variables["params"]),
+            sums=Sums.zeros(classes),
+            bad_step=jnp.zeros((), jnp.int32),
+        )
+
+    return jax.jit(init, out_shardings=mesh_lib.replicated(mesh))(jax.random.key(seed))

@@ -1,0 +1,85 @@
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_jax.evaluation import plots
+from emotion_jax.evaluation.metrics import Bin
+
+FACES = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+BINS = [Bin(0.35, 0.5, 10), Bin(0.6, 0.6, 10), Bin(0.98, 0.7, 9)]
+
+
+def row(epoch, **values):
+    names = "loss accuracy precision recall val_loss val_accuracy val_precision val_recall"
+    return {"step": 10 * epoch, "epoch": epoch, "learning_rate": 1e-3, "images_per_second": 100.0,
+            **dict.fromkeys(names.split(), 0.5), **values}  # fmt: skip
+
+
+def opened(png):
+    """The decoded picture, after a look at what every one has to be."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    image = Image.open(io.BytesIO(png))
+    assert not image.text
+    assert len(np.unique(np.asarray(image.convert("L")))) > 20
+    return image
+
+
+@pytest.mark.parametrize("classes", [["one"], FACES, [f"class {i}" for i in range(25)]])
+def test_confusion_matrix(classes):
+    matrix = np.random.default_rng(0).integers(0, 2000, (len(classes),) * 2)
+    matrix[-1] = 0
+    width, height = opened(plots.confusion_matrix(matrix.tolist(), classes)).size
+    assert width == height
+    assert 300 < width <= 2400
+
+
+def test_confusion_matrix_of_any_names():
+    names = ["$a$_^{", "怒り", "غضب", "x" * 300, "two\nlines", "\udcff", ""]
+    opened(plots.confusion_matrix(np.eye(7, dtype=int).tolist(), names))
+
+
+@pytest.mark.parametrize("bins", [BINS, BINS[:1], [Bin(1.0, 1.0, 5)]])
+def test_reliability(bins):
+    assert opened(plots.reliability(bins, 0.1)).size == (930, 1035)
+    confidences = np.random.default_rng(0).random(100).astype(np.float32)
+    assert opened(plots.reliability(bins, 0.1, confidences)).size == (930, 1035)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [row(e, val_accuracy=e / 50) for e in range(1, 41)],
+        [row(1)],
+        [row(1, val_loss=None, val_accuracy=None), row(2, val_accuracy=0.7)],
+        [{"step": 1, "epoch": 1, "loss": 2.0}],
+        [],
+    ],
+)
+def test_curves(history):
+    assert opened(plots.curves(history)).size == (1575, 1050)
+
+
+def test_best_epoch_is_that_of_checkpoint_selection():
+    from matplotlib.figure import Figure
+
+    def marked(rows):
+        panels = Figure().subplots(2, 2)
+        column = [np.array([r[k] for r in rows]) for k in ("epoch", "val_accuracy", "val_loss")]
+        plots._mark_best(*column, panels)
+        return [line.get_label() for line in panels[0, 1].lines][-1]
+
+    rows = [row(1, val_accuracy=0.6), row(2, val_accuracy=0.7), row(3, val_accuracy=0.7)]
+    assert marked(rows) == "Best: 70.0% at epoch 2"
+    rows[2]["val_loss"] = 0.4
+    assert marked(rows) == "Best: 70.0% at epoch 3"
+
+
+def test_bytes_depend_on_the_data_alone():
+    first = plots.reliability(BINS, 0.1)
+    with matplotlib.rc_context({"figure.dpi": 50, "axes.facecolor": "red", "font.size": 20}):
+        assert plots.reliability(BINS, 0.1) == first
+        assert matplotlib.rcParams["figure.dpi"] == 50
+    assert plots.reliability(BINS, 0.2) != first

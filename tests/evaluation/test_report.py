@@ -1,0 +1,159 @@
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+
+from emotion_jax.errors import UserError
+from emotion_jax.evaluation import metrics, plots, report
+
+CLASSES = ["angry", "disgust", "happy", "悲しい <b>"]
+EVIL = '<script>alert("1")</script>,\n"x".png'
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Report, paths, labels and probabilities; the first image has an evil name and is wrong."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 2, 3], 40)
+    probs = rng.dirichlet(np.ones(4), 40).astype(np.float32)
+    labels[0], probs[0] = 0, (0, 0, 0, 1)
+    hashes = np.arange(40, dtype=np.uint64)
+    content = metrics.compute(labels, probs, CLASSES, hashes[:4], hashes)
+    content["checkpoint"] = {
+        "path": "runs/<i>/checkpoints/7", "step": 7, "epoch": 1, "model": "cnn",
+        "fingerprint": "f00d", "versions": {"jax": "0.10.2", "emotion_jax": "1"},
+        "config": {"training": {"epochs": 3, "note": "</pre><script>"}}, "temperature": None,
+    }  # fmt: skip
+    content["protocol"] = {
+        "split": "test", "n": 40, "seed": 0, "selection": "best validation accuracy",
+        "tta": None, "note": "see <http>", "votes": {"min": 5}, "list": [1, 0.25, True],
+    }  # fmt: skip
+    paths = [EVIL, *(f"test/笑 {i}.png" for i in range(1, 40))]
+    return content, paths, labels, probs
+
+
+@pytest.fixture(scope="module")
+def written(case, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "made" / "here"
+    report.write(out, *case)
+    return out
+
+
+def test_files_are_complete_and_the_same_again(case, written, tmp_path):
+    names = ["confusion_matrix.png", "predictions.csv", "reliability.png", "report.html"]
+    assert sorted(path.name for path in written.iterdir()) == [*names, "report.json"]
+    report.write(tmp_path, *case)
+    for path in written.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_json_round_trip(case, written):
+    content = json.loads((written / "report.json").read_bytes())
+    assert content == case[0]
+    assert list(content)[-2:] == ["checkpoint", "protocol"]
+
+
+def test_csv(case, written):
+    _, paths, labels, probs = case
+    raw = (written / "predictions.csv").read_bytes()
+    assert b"\r" not in raw
+    assert raw.endswith(b"\n")
+    header, *rows = csv.reader(io.StringIO(raw.decode(), newline=""))
+    assert header == ["path", "label", "predicted", *CLASSES]
+    assert [row[0] for row in rows] == paths
+    assert [row[1] for row in rows] == [CLASSES[i] for i in labels]
+    assert [row[2] for row in rows] == [CLASSES[i] for i in probs.argmax(1)]
+    np.testing.assert_allclose(np.array([row[3:] for row in rows], float), probs, rtol=1e-7)
+
+
+def test_csv_byte_for_byte():
+    probs = np.array([[1 / 3, 2 / 3], [1.0, 1e-12]])
+    table = report.predictions_csv(["a b.png", "ß,.png"], np.array([0, 0]), probs, ["x", "y"])
+    assert table == (
+        "path,label,predicted,x,y\n"
+        "a b.png,x,y,0.33333333,0.66666667\n"
+        '"ß,.png",x,x,1,1e-12\n'
+    )  # fmt: skip
+
+
+def test_html_escapes_and_needs_nothing(written):
+    page = (written / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in page
+    assert "悲しい &lt;b&gt;" in page
+    assert "runs/&lt;i&gt;/" in page
+    assert "see &lt;http&gt;" in page
+    assert not re.search(r"https?://|<link|<iframe|@import|url\(", page)
+    sources = re.findall(r'src="([^"]{30})', page)
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_html_says_what_was_measured(case, written):
+    page = (written / "report.html").read_text(encoding="utf-8")
+    content = case[0]
+    for value in (content["accuracy"], *content["accuracy_interval"], content["keras_recall"]):
+        assert f"{value:.1%}" in page
+    for phrase in ("on the test split", "best validation accuracy", "min 5", "1, 0.25, yes"):
+        assert phrase in page
+    for phrase in ("f00d", "jax 0.10.2, emotion_jax 1", "training.epochs = 3", "<details>"):
+        assert phrase in page
+    assert "3 of the checkpoint's 4 classes" in page
+    assert "not in this data" in page
+    assert "On the 36 images that do not occur in the training set" in page
+
+
+@pytest.mark.parametrize("deduplicated", [None, {"n": 0, "accuracy": None, "f1": None}])
+def test_html_of_a_perfect_single_class_run(deduplicated):
+    labels, probs = np.zeros(2, int), np.ones((2, 1), np.float32)
+    content = metrics.compute(labels, probs, ["one"])
+    content |= {"checkpoint": {}, "protocol": {}, "deduplicated": deduplicated}
+    figures = dict.fromkeys(("confusion_matrix", "reliability"), b"")
+    page = report.html(content, report.mistakes(["a", "b"], labels, probs, ["one"]), figures)
+    assert "100.0%" in page
+    assert "None: every image" in page
+
+
+def test_mistakes_are_the_surest_first(case):
+    _, paths, labels, probs = case
+    rows = report.mistakes(paths, labels, probs, CLASSES)
+    assert rows[0] == {"path": EVIL, "label": "angry", "predicted": CLASSES[3], "p": 1.0}
+    wrong = probs.argmax(1) != labels
+    assert [row["p"] for row in rows] == sorted(probs.max(1)[wrong].tolist(), reverse=True)[:20]
+    assert all(row["label"] != row["predicted"] for row in rows)
+
+
+def test_figures_are_those_of_plots(case, written):
+    content, _, labels, probs = case
+    bins = metrics.reliability_bins(probs, labels)
+    expected = plots.reliability(bins, content["ece"], probs.max(axis=1))
+    assert (written / "reliability.png").read_bytes() == expected
+
+
+def test_text(case):
+    content, _, labels, probs = case
+    table, line = report.text(content, labels, probs).split("\n\n")[-2:]
+    assert "weighted avg" in table
+    assert "disgust" not in table
+    macro = report.text(content, labels, probs).split("macro avg")[1].split()[:3]
+    assert macro == [f"{content[name]:.4f}" for name in ("precision", "recall", "f1")]
+    low, high = content["accuracy_interval"]
+    assert f"{content['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, n = 40)" in line
+    assert "(n = 36)" in line
+    assert "\n" not in line
+
+
+def test_a_place_that_cannot_be_written_to(case, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write the report"):
+        report.write(tmp_path / "file" / "out", *case)
+
+
+def test_nan_is_refused_before_anything_is_replaced(case, tmp_path):
+    content, *rest = case
+    with pytest.raises(ValueError, match="JSON"):
+        report.write(tmp_path, {**content, "f1": float("nan")}, *rest)
+    assert not list(tmp_path.iterdir())

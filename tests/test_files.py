@@ -1,0 +1,66 @@
+import os
+
+import pytest
+
+from emotion_jax import files
+
+
+def test_writes_bytes_and_replaces(tmp_path):
+    path = tmp_path / "a.bin"
+    files.write_bytes_atomic(path, b"first")
+    files.write_bytes_atomic(path, b"\x00second")
+    assert path.read_bytes() == b"\x00second"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_text_is_utf8_as_it_is(tmp_path):
+    path = tmp_path / "a.txt"
+    text = "怒り\nغضب\r\nname \udcff\n"
+    files.write_text_atomic(path, text)
+    assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, step):
+    path = tmp_path / "a.json"
+    files.write_text_atomic(path, "old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write_text_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_synced_before_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    files.write_bytes_atomic(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.write_text_atomic(tmp_path / "none" / "a", "x")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_mode_follows_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        files.write_bytes_atomic(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_sync_takes_files_and_folders(tmp_path):
+    files.write_bytes_atomic(tmp_path / "a", b"x")
+    files.sync(tmp_path / "a")
+    files.sync(tmp_path)
