@@ -1,8 +1,12 @@
 """Files that are whole or not there."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+
+from emotion_jax.errors import UserError
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
@@ -40,3 +44,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a sentence about ``path``.
+
+    Raises:
+      UserError: the disk is full, read-only or gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to {path}: {error.strerror or error}; what was there is untouched."
+        ) from None

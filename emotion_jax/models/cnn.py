@@ -18,7 +18,7 @@ class CNN(nn.Module):
 
     Attributes:
       classes: number of logits K.
-      settings: ``widths`` (a block each), ``convolutions`` a block, ``dense``, dropout rates, dtype.
+      settings: ``widths`` (one a block), ``convolutions`` a block, ``dense``, dropouts, dtype.
       mean, std: of the training images by channel, in units of [0, 1]; part of the module, so that
         training, serving and export cannot differ.
     """

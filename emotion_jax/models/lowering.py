@@ -17,6 +17,7 @@ from jax import lax
 
 # Below this many input channels the products are too thin for Winograd, and im2col wins.
 WINOGRAD_CHANNELS = 16
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv(
@@ -33,8 +34,8 @@ def conv(
 ) -> jax.Array:
     """``lax.conv_general_dilated`` for ``flax.linen.Conv(conv_general_dilated=conv)``.
 
-    Args and result are those of lax; images [N, H, W, C], kernels [h, w, C, K]. A dense 3x3
-    convolution in float32 with stride 1 and SAME padding is lowered anew for the CPU.
+    Args and result are those of lax. A dense 3x3 convolution of images [N, H, W, C] by a kernel
+    [h, w, C, K] in float32 with stride 1 and SAME padding is lowered anew for the CPU.
     """
 
     def plain(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -54,7 +55,8 @@ def conv(
     dilated = any(d is not None and set(d) != {1} for d in (lhs_dilation, rhs_dilation))
     ours = (
         lhs.dtype == rhs.dtype == jnp.float32
-        and rhs.shape[:2] == (3, 3)
+        and rhs.shape[:-2] == (3, 3)
+        and _in_layout(lhs, rhs, dimension_numbers)
         and rhs.shape[2] == lhs.shape[-1]
         and set(window_strides) == {1}
         and padding in ("SAME", [(1, 1), (1, 1)], ((1, 1), (1, 1)))
@@ -65,6 +67,14 @@ def conv(
         return plain(lhs, rhs)
     fast = _winograd if rhs.shape[2] >= WINOGRAD_CHANNELS else _im2col
     return lax.platform_dependent(lhs, rhs, cpu=fast, default=plain)
+
+
+def _in_layout(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
+    given, ours = (
+        lax.conv_dimension_numbers(lhs.shape, rhs.shape, numbers)
+        for numbers in (dimension_numbers, LAYOUT)
+    )
+    return given == ours
 
 
 def max_pool_2x2(x_NHWC: jax.Array) -> jax.Array:
@@ -82,8 +92,8 @@ def max_pool_2x2(x_NHWC: jax.Array) -> jax.Array:
 
 
 def _pool_window(x: jax.Array) -> jax.Array:
-    lowest = jnp.asarray(-jnp.inf, x.dtype)
-    return lax.reduce_window(x, lowest, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    # Only a concrete initial value lets lax see a max-pool, whose gradient it knows.
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 def _corners(x: jax.Array) -> list[jax.Array]:

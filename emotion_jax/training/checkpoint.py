@@ -17,7 +17,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -34,6 +35,8 @@ MODEL = ("params", "batch_stats")
 
 class Store:
     """The checkpoints of one workdir. Process 0 writes; all processes read.
+
+    A context manager: when it is left, the last save is on disk or its failure is told.
 
     Attributes:
       directory: of the steps.
@@ -62,6 +65,24 @@ class Store:
         if jax.process_index() == 0:
             tree = serialization.to_state_dict(jax.device_get(state))
             self._pending = self._writer.submit(self._write, tree, description, train_hashes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.wait()
+        except UserError as failed:
+            if error is None:
+                raise
+            print(failed, file=sys.stderr)  # what ended the block is the better reason
+        finally:
+            self._writer.shutdown()
 
     def wait(self) -> None:
         """Return when the last save is on disk.

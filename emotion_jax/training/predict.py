@@ -20,6 +20,8 @@ VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "flip": lambda images: images[:, :, ::-1],
 }
 
+BATCH_SIZE = 256  # images at a time
+
 PredictFn = Callable[..., tuple[jax.Array, Sums]]
 
 
@@ -32,7 +34,8 @@ def make_predict(module: nn.Module, mesh: Mesh, views: Sequence[str] = ("identit
     def predict_batch(
         variables: Any, images: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, Sums]:
-        seen = [jax.nn.log_softmax(module.apply(variables, VIEWS[v](images))) for v in views]
+        logits = (jnp.asarray(module.apply(variables, VIEWS[view](images))) for view in views)
+        seen = [jax.nn.log_softmax(view_logits) for view_logits in logits]
         logs = seen[0]
         if len(seen) > 1:
             logs = jax.nn.logsumexp(jnp.stack(seen), axis=0) - jnp.log(float(len(seen)))

@@ -38,6 +38,12 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
+def without_sums(state: TrainState) -> TrainState:
+    """The state with the sums of a new epoch, laid out as before (or the step would recompile)."""
+    sums = jax.tree.map(lambda a: jax.device_put(jnp.zeros_like(a), a.sharding), state.sums)
+    return state.replace(sums=sums)
+
+
 def create(
     module: nn.Module,
     tx: optax.GradientTransformation,

@@ -64,7 +64,7 @@ def make_train_step(
             state.params
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         sums = Sums.of(logits, labels, losses, jnp.ones(labels.shape, bool))
         state = state.replace(
             step=state.step + 1,

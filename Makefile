@@ -1,0 +1,44 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OLDEST := .venv-oldest/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: train test lint check test-oldest clean
+
+# The main job on the embedded data: install, train, evaluate. Run it again to resume.
+train: .venv/.train
+	$(BIN)/python scripts/train.py --config configs/synthetic.toml
+
+# Lint, types, import contracts and all tests but the slow ones.
+test: lint check
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: .venv/.test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The oldest supported versions: those of Colab's TPU image.
+test-oldest: .venv-oldest/.test
+	$(OLDEST)/python -m pytest -n 2 -m "not slow"
+
+.venv/.train: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) --editable ".[tfdata]"
+	touch $@
+
+.venv/.test: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) --editable ".[test]"
+	touch $@ .venv/.train
+
+.venv-oldest/.test: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python $(PIP) --constraint tests/oldest.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,62 @@
+"""What every command does around its work: arguments, sentences for errors, exit statuses."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from emotion_jax.config import unboxed
+from emotion_jax.errors import Interrupted, UserError
+
+
+def parse(command: type, argv: Sequence[str] | None, prog: str, description: str) -> Any:
+    """An instance of the dataclass ``command`` from the command line.
+
+    Raises:
+      UserError: the arguments are not understood.
+      SystemExit: ``--help`` was asked for.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                command,
+                prog=prog,
+                description=description,
+                args=None if argv is None else list(argv),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(unboxed(errors.getvalue())) from None
+
+
+def run(work: Callable[[], None]) -> None:
+    """Do a command's work.
+
+    Raises:
+      SystemExit: 2 after bad input, 1 after a non-finite loss, 130 and 143 after signals.
+    """
+    # TensorFlow's start-up lines would bury ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except Interrupted as stop:
+        name = signal.Signals(stop.exit_code - 128).name
+        print(f"Stopped by {name}; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(stop.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of our output is gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None

@@ -1,0 +1,74 @@
+"""Evaluate a checkpoint on a split."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from emotion_jax.cli import common
+
+DESCRIPTION = """Evaluate a checkpoint: scikit-learn's metrics, predictions, figures, a page.
+
+Example: python scripts/evaluate.py runs/fer2013_baseline --data .data/fer2013 --split test"""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The command's arguments."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A workdir (its best step) or one step's directory."""
+    data: Path | None = None
+    """Folder with <split>/<class>/ or with class folders directly inside, or an archive of it;
+    default: the data of the run."""
+    split: str = "test"
+    """Name of the split in that folder."""
+    votes: Path | None = None
+    """FER+ votes (CSV): the labels are their majority instead of the folders."""
+    tta: bool = False
+    """Average over the views that the checkpoint declares (flip)."""
+    out: Path | None = None
+    """Where the report goes; default: evaluation/<split> in the workdir."""
+    batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
+    """Images at a time; has no influence on the result."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate, write the report, print its headline."""
+    common.run(lambda: _evaluate(common.parse(Evaluate, argv, "evaluate.py", DESCRIPTION)))
+
+
+def _evaluate(args: Evaluate) -> None:
+    # These take seconds to import, which --help and a typo need not wait for.
+    from emotion_jax.data import dataset
+    from emotion_jax.data.folder import describe
+    from emotion_jax.errors import UserError
+    from emotion_jax.evaluation import votes
+    from emotion_jax.evaluation.evaluate import evaluate
+    from emotion_jax.training import signals, trained
+
+    signals.install()
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
+    model = trained.load(trained.resolve(args.checkpoint))
+    settings = model.config.data
+    if args.data is not None:
+        settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
+    elif settings.dir is None:
+        print("No --data was given: evaluating on the synthetic faces that it was trained on.")
+    split, problems = dataset.load_split(settings, args.split, model.classes, progress=True)
+    if problems:
+        print(describe(problems), file=sys.stderr)
+    note = None
+    if args.votes is not None:
+        split, note = votes.relabel(split, args.votes, model.classes)
+        print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
+    result = evaluate(model, split, args.tta, args.batch_size, progress=True)
+    result.report["protocol"]["votes"] = note
+    name = f"{args.split}-tta" if args.tta else args.split
+    out = args.out or model.path.parent.parent / "evaluation" / name
+    result.write(out)
+    print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")

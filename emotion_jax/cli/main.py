@@ -1,0 +1,24 @@
+"""``emotion-jax COMMAND ...``: the same commands as in scripts/."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a network on a folder of faces",
+    "evaluate": "evaluate a checkpoint on a split",
+}
+
+
+def main() -> None:
+    """Hand the arguments to the command."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: emotion-jax COMMAND ...\n")
+        for command, what in COMMANDS.items():
+            print(f"  {command:10} {what}")
+        print("\nExample: emotion-jax train --help")
+        return
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}; see emotion-jax --help.", file=sys.stderr)
+        raise SystemExit(2)
+    importlib.import_module(f"emotion_jax.cli.{name}").main(rest)

@@ -1,0 +1,79 @@
+"""Train a network on a folder of faces."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from emotion_jax import config as config_lib
+from emotion_jax.cli import common
+from emotion_jax.config import Config
+from emotion_jax.errors import UserError
+
+PROG = "train.py"
+DESCRIPTION = """Train a network on a folder of faces: train/<emotion>/* and test/<emotion>/*.
+
+Example: python scripts/train.py --config configs/fer2013_baseline.toml --data .data/fer2013
+
+  --config FILE   settings in TOML, e.g. configs/synthetic.toml
+  --data DIR      the folder, a .zip or .tar of it, or fer2013.csv (short for --data.dir);
+                  without it: drawn faces
+  --workdir DIR   where all results go; runs/<config name> by default. The same command
+                  again resumes the run.
+
+and every setting by name:"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See --help.")
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, Path]:
+    """The configuration and the workdir that the arguments name.
+
+    Raises:
+      UserError: they are not understood.
+      SystemExit: ``--help`` was asked for.
+    """
+    parser = _Parser(PROG, add_help=False, allow_abbrev=False)
+    for name in ("--config", "--data", "--workdir"):
+        parser.add_argument(name, type=Path)
+    paths, overrides = parser.parse_known_args(list(argv))
+    if paths.data is not None:
+        overrides = ["--data.dir", str(paths.data), *overrides]
+    default = config_lib.load(paths.config) if paths.config else Config()
+    config = config_lib.parse(overrides, default, PROG, DESCRIPTION)
+    name = paths.config.stem if paths.config else "default"
+    return config, paths.workdir or Path("runs") / name
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, or resume, and report."""
+    common.run(lambda: _train(*parse(sys.argv[1:] if argv is None else argv)))
+
+
+def _train(config: Config, folder: Path) -> None:
+    # These take seconds to import, which --help and a typo need not wait for.
+    from emotion_jax.data import dataset
+    from emotion_jax.data.folder import describe
+    from emotion_jax.evaluation import summary
+    from emotion_jax.training import loop, signals, workdir
+
+    signals.install()
+    with workdir.opened(folder, config):
+        if config.data.dir is None:
+            print(
+                "No --data was given: training on the synthetic faces that come with the program."
+            )
+        data = dataset.load(config.data, config.logging.progress)
+        if data.problems:
+            print(describe(data.problems), file=sys.stderr)
+        print(
+            f"{len(data.train)} images to train on, {len(data.validation)} for validation, "
+            f"{len(data.test) if data.test is not None else 'none'} for the test; "
+            f"classes: {', '.join(data.classes)}. Results: {folder}"
+        )
+        history = loop.train(config, folder, data, lambda rows: summary.write_curves(folder, rows))
+        print(summary.finish(folder, data, history, config.logging.progress))

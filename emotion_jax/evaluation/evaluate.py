@@ -1,0 +1,93 @@
+"""From a trained model and a split to the numbers and files of a report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from emotion_jax.data.dataset import Split
+from emotion_jax.evaluation import metrics, report
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training import predict as predict_lib
+from emotion_jax.training.metrics import quotients
+from emotion_jax.training.trained import Trained
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A split, predicted.
+
+    Attributes:
+      quotients: ``accuracy precision recall f1 loss n``.
+      report: ``metrics.compute`` with ``checkpoint`` and ``protocol``.
+      probs: float64 [n, K], rows sum to 1.
+    """
+
+    split: Split
+    quotients: dict[str, float]
+    report: dict[str, Any]
+    probs: np.ndarray
+
+    def write(self, out: Path) -> None:
+        """Write the report's files to ``out``.
+
+        Raises:
+          UserError: the folder cannot be written to.
+        """
+        report.write(out, self.report, self.split.paths, self.split.labels, self.probs)
+
+    def text(self) -> str:
+        """scikit-learn's classification_report and a headline."""
+        return report.text(self.report, self.split.labels, self.probs)
+
+
+def evaluate(
+    trained: Trained,
+    split: Split,
+    tta: bool = False,
+    batch_size: int = predict_lib.BATCH_SIZE,
+    progress: bool = False,
+) -> Evaluated:
+    """Predict every image of ``split`` once, in order, and compute the metrics.
+
+    Args:
+      trained: the model.
+      split: labelled by place in ``trained.classes``.
+      tta: average the probabilities over the views that the checkpoint declares.
+      batch_size: images at a time over all devices; has no influence on the result.
+      progress: show a bar.
+
+    Raises:
+      UserError: the split is empty or the probabilities are not finite.
+    """
+    mesh = mesh_lib.make()
+    views = trained.description["tta"] if tta else ["identity"]
+    predict_fn = predict_lib.make_predict(trained.module, mesh, views)
+    variables = jax.device_put(trained.variables, mesh_lib.replicated(mesh))
+    title = f"evaluating {split.name}" if progress else ""
+    logs, sums = predict_lib.predict(predict_fn, variables, split, batch_size, mesh, title)
+    probs = np.exp(logs.astype(np.float64))
+    probs /= probs.sum(axis=1, keepdims=True)
+    content = metrics.compute(
+        split.labels, probs, trained.classes, trained.train_hashes, split.hashes
+    )
+    content["checkpoint"] = _checkpoint(trained)
+    content["protocol"] = {
+        "split": split.name,
+        "n": len(split),
+        "seed": trained.config.training.seed,
+        "selection": trained.description["selection"],
+        "tta": list(views) if tta else None,
+        "interval": "95% Wilson",
+        "deduplicated": "without images whose decoded pixels also occur in train",
+    }
+    return Evaluated(split, quotients(sums), content, probs)
+
+
+def _checkpoint(trained: Trained) -> dict[str, Any]:
+    about = trained.description
+    names = ("step", "epoch", "fingerprint", "temperature", "versions", "config")
+    model = {"path": str(trained.path), "model": trained.config.model.name}
+    return model | {name: about[name] for name in names}

@@ -1,0 +1,65 @@
+"""The end of a run: its best step on every split, as files and as a few lines."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emotion_jax import files
+from emotion_jax.data.dataset import Dataset
+from emotion_jax.evaluation import plots
+from emotion_jax.evaluation.evaluate import evaluate
+from emotion_jax.training import trained as trained_lib
+
+
+def finish(
+    workdir: Path, data: Dataset, history: Sequence[dict[str, Any]], progress: bool = False
+) -> str:
+    """Evaluate the best step, write report/, curves.png and summary.json.
+
+    Args:
+      workdir: of the run.
+      data: what it was trained on.
+      history: its rows of metrics.jsonl.
+      progress: show bars.
+
+    Returns:
+      What to print: the report on the test split, or on validation where there is no test split.
+
+    Raises:
+      UserError: no checkpoint is whole, or a file cannot be written.
+    """
+    best = trained_lib.load(trained_lib.resolve(workdir))
+    splits = {"train": data.train, "val": data.validation}
+    splits |= {"test": data.test} if data.test is not None else {}
+    results = {name: evaluate(best, split, progress=progress) for name, split in splits.items()}
+    reported = results["test" if data.test is not None else "val"]
+    reported.write(workdir / "report")
+    write_curves(workdir, history)
+    seconds = best.description["seconds"]
+    rates = [row["images_per_second"] for row in history]
+    summary = {
+        "step": best.description["step"],
+        "epoch": best.description["epoch"],
+        "seconds": seconds,
+        "images_per_second": round(len(rates) / sum(1 / rate for rate in rates), 2),
+        **{name: result.quotients for name, result in results.items()},
+    }
+    with files.reported(workdir):
+        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        files.write_text_atomic(workdir / "summary.json", text)
+    split = "test" if data.test is not None else "validation (there is no test folder)"
+    return (
+        f"Best step {summary['step']} (epoch {summary['epoch']}) on {split}:\n\n"
+        f"{reported.text()}\n\nReport: {workdir / 'report' / 'report.html'}"
+    )
+
+
+def write_curves(workdir: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Draw curves.png.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with files.reported(workdir):
+        files.write_bytes_atomic(workdir / "curves.png", plots.curves(history))

@@ -1,0 +1,75 @@
+"""What a checkpoint says of itself: all that is needed to use it, and how it came about."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emotion_jax import __version__
+from emotion_jax.config import Config
+from emotion_jax.data.dataset import Dataset
+from emotion_jax.data.preprocess import CONVENTION
+from emotion_jax.training.workdir import Row
+
+FORMAT = 1
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+SELECTION = "highest validation accuracy, then lowest validation loss, then the earlier epoch"
+VIEWS = ("identity", "flip")  # what --tta averages over
+
+
+def describer(
+    config: Config,
+    data: Dataset,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    steps_per_epoch: int,
+) -> Callable[[int, Sequence[Row], float], dict[str, Any]]:
+    """The function from (step, rows of the epochs, seconds of training) to the description."""
+    fixed = {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "classes": list(data.classes),
+        "image_size": config.data.image_size,
+        "channels": config.data.channels,
+        "mean": list(mean),
+        "std": list(std),
+        "crop": CONVENTION,
+        "temperature": None,
+        "tta": list(VIEWS),
+        "selection": SELECTION,
+        "fingerprint": data.fingerprint,
+        "versions": versions(),
+    }
+
+    def describe(step: int, history: Sequence[Row], seconds: float) -> dict[str, Any]:
+        return {
+            **fixed,
+            "step": step,
+            "epoch": step // steps_per_epoch,
+            "seconds": round(seconds, 3),
+            "metrics": _metrics(step, history),
+            "history": list(history),
+        }
+
+    return describe
+
+
+def best_row(history: Sequence[Row]) -> Row:
+    """The epoch that selection chooses."""
+    return min(history, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]))
+
+
+def versions() -> dict[str, str]:
+    """Of this package and those that compute."""
+    return {"emotion_jax": __version__} | {p: importlib.metadata.version(p) for p in PACKAGES}
+
+
+def _metrics(step: int, history: Sequence[Row]) -> dict[str, Any] | None:
+    """Of the epoch that ends at ``step``; None within an epoch."""
+    if not history or history[-1]["step"] != step:
+        return None
+    names = ("loss", "accuracy", "precision", "recall")
+    row = history[-1]
+    return {
+        "train": {name: row[name] for name in names},
+        "val": {name: row[f"val_{name}"] for name in names},
+    }

@@ -1,0 +1,255 @@
+"""The loop around the step: epochs, validation, checkpoints, early stopping, signals."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from emotion_jax import models
+from emotion_jax.config import Config
+from emotion_jax.data.dataset import Dataset, normalisation
+from emotion_jax.errors import Interrupted, NonFiniteError, UserError
+from emotion_jax.training import checkpoint, description, optimizer, signals, step, workdir
+from emotion_jax.training import feed as feed_lib
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training import predict as predict_lib
+from emotion_jax.training import state as state_lib
+from emotion_jax.training.clock import Clock
+from emotion_jax.training.logs import Log
+from emotion_jax.training.metrics import quotients
+from emotion_jax.training.state import TrainState
+from emotion_jax.training.workdir import Row
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; all of it is in the checkpoint.
+
+    Attributes:
+      state: of the model and the optimiser.
+      step: ``state.step``, known without asking the device.
+      history: a row an epoch.
+      seconds: of training so far, over all sessions of the run.
+    """
+
+    state: TrainState
+    step: int
+    history: tuple[Row, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Program:
+    """What stays the same from step to step."""
+
+    config: Config
+    data: Dataset
+    feed: feed_lib.Feed
+    train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
+    validate: Callable[[TrainState], dict[str, float]]
+    rate: Callable[[int], Any]
+    store: checkpoint.Store
+    describe: Callable[[int, Sequence[Row], float], dict[str, Any]]
+    hashes: np.ndarray
+
+
+def train(
+    config: Config,
+    folder: Path,
+    data: Dataset,
+    on_epoch: Callable[[Sequence[Row]], None] = lambda history: None,
+) -> tuple[Row, ...]:
+    """Train, or go on training, the run in ``folder`` until its last epoch or early stop.
+
+    Args:
+      config: of the run.
+      folder: the workdir, held by ``workdir.opened``.
+      data: of ``config.data``.
+      on_epoch: called with the rows so far after each epoch.
+
+    Returns:
+      A row of metrics an epoch, as in metrics.jsonl.
+
+    Raises:
+      UserError: the run cannot start or go on.
+      NonFiniteError: the loss or a gradient is not finite.
+      Interrupted: a signal came; the state was saved first.
+    """
+    training = config.training
+    with checkpoint.Store(folder, training.keep_latest, training.keep_best) as store:
+        return _train(config, folder, data, store, on_epoch)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    data: Dataset,
+    store: checkpoint.Store,
+    on_epoch: Callable[[Sequence[Row]], None],
+) -> tuple[Row, ...]:
+    program, progress = _build(config, data, store)
+    workdir.write_history(folder, progress.history)
+    total = config.training.epochs * program.feed.steps_per_epoch
+    if progress.step > total:
+        raise UserError(
+            f"training.epochs: the run in {folder} is past epoch {config.training.epochs}; "
+            f"use at least {math.ceil(progress.step / program.feed.steps_per_epoch)}."
+        )
+    if progress.step < total and not _exhausted(progress.history, config.training.patience):
+        with Log(config, folder, program.feed.steps_per_epoch, progress.step) as log:
+            progress = _run(program, progress, total, log, folder, on_epoch)
+    return progress.history
+
+
+def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Program, Progress]:
+    mesh = mesh_lib.make()
+    feed = feed_lib.make(config, data.train, mesh)
+    mean, std = normalisation(data.train)
+    classes, size = len(data.classes), config.data.image_size
+    module = models.build(config.model, classes, size, mean, std)
+    rate = optimizer.schedule(config.training, feed.steps_per_epoch)
+    tx = optimizer.optimizer(config.training, rate)
+    weights = step.class_weights(config.training, data.train.labels, classes)
+    predict = predict_lib.make_predict(module, mesh)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        title = "validation" if config.logging.progress else ""
+        batch = predict_lib.BATCH_SIZE
+        _, sums = predict_lib.predict(predict, state.variables, data.validation, batch, mesh, title)
+        return quotients(sums)
+
+    program = Program(
+        config=config,
+        data=data,
+        feed=feed,
+        train_step=step.make_train_step(module, tx, config.training, weights, feed.prepare, mesh),
+        validate=validate,
+        rate=rate,
+        store=store,
+        describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
+        # Validation chose the checkpoint, so its images are not new to it either.
+        hashes=np.unique(np.concatenate([data.train.hashes, data.validation.hashes])),
+    )
+    image_shape = (size, size, config.data.channels)
+    state = state_lib.create(module, tx, image_shape, classes, config.training.seed, mesh)
+    return program, _restore(program, state)
+
+
+def _restore(program: Program, state: TrainState) -> Progress:
+    """The newest good checkpoint laid out as ``state`` is, or ``state`` itself."""
+    newest = program.store.newest_good()
+    if newest is None:
+        return Progress(state, 0, (), 0.0)
+    saved = checkpoint.read_description(newest)
+    if saved["fingerprint"] != program.data.fingerprint:
+        raise UserError(
+            f"The images are not those that the run in {newest.parent.parent} began with; "
+            "bring them back or use another --workdir."
+        )
+    state = checkpoint.read_state(newest, state)
+    return Progress(state, saved["step"], tuple(saved["history"]), saved["seconds"])
+
+
+def _run(
+    program: Program,
+    progress: Progress,
+    total: int,
+    log: Log,
+    folder: Path,
+    on_epoch: Callable[[Sequence[Row]], None],
+) -> Progress:
+    training, per_epoch = program.config.training, program.feed.steps_per_epoch
+    key = jax.random.key(training.seed)
+    saved_at = time.monotonic()
+    clock = Clock(progress.step, progress.seconds)
+    with signals.deferred() as stopped:
+        for fed in program.feed.fed(progress.step, total):
+            state, metrics = program.train_step(progress.state, fed, key)
+            progress = replace(progress, state=state, step=progress.step + 1)
+            log.step()
+            clock.step(progress.step, metrics)
+            if progress.step % program.config.logging.every_steps == 0:
+                _look(program, progress, metrics, log)
+            done = progress.step % per_epoch == 0
+            overdue = time.monotonic() - saved_at > 60 * training.save_minutes
+            signum = stopped()  # asked once: one that comes later waits for the next step
+            if done or overdue or signum:
+                _check_finite(program, progress)
+                progress = replace(progress, seconds=clock.seconds())
+                if done:
+                    rate = clock.steps_per_second(progress.step) * training.batch_size
+                    progress = _end_epoch(program, progress, rate, log)
+                    workdir.write_history(folder, progress.history)
+                _save(program, progress)
+                if done:
+                    on_epoch(progress.history)
+                    clock = Clock(progress.step, progress.seconds)
+                saved_at = time.monotonic()
+            if signum:
+                raise Interrupted(signum)
+            if done and _exhausted(progress.history, training.patience):
+                break
+        if stopped():
+            raise Interrupted(stopped())
+    return progress
+
+
+def _look(program: Program, progress: Progress, metrics: step.Metrics, log: Log) -> None:
+    values = jax.device_get(metrics)
+    if values["bad_step"]:
+        _check_finite(program, progress)
+    log.look(progress.step, float(values["loss"]), float(values["accuracy"]))
+
+
+def _check_finite(program: Program, progress: Progress) -> None:
+    """Waits for the devices, too.
+
+    Raises:
+      NonFiniteError: names the first step that was not finite, and the checkpoint that is left.
+    """
+    bad = int(progress.state.bad_step)
+    if bad:
+        program.store.wait()
+        found = checkpoint.steps(program.store.directory)
+        kept = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        raise NonFiniteError(
+            f"The loss or its gradient was not finite at step {bad} "
+            f"(epoch {math.ceil(bad / program.feed.steps_per_epoch)}); {kept}. "
+            "Lower training.learning_rate or set training.clip_norm, in a new --workdir."
+        )
+
+
+def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> Progress:
+    """Validate, add the epoch's row, and begin the sums of the next epoch."""
+    train, val = quotients(progress.state.sums), program.validate(progress.state)
+    if not math.isfinite(val["loss"]):
+        raise NonFiniteError(f"The validation loss is not finite at step {progress.step}.")
+    names = ("loss", "accuracy", "precision", "recall")
+    row = {
+        "step": progress.step,
+        "epoch": progress.step // program.feed.steps_per_epoch,
+        **{name: train[name] for name in names},
+        **{f"val_{name}": val[name] for name in names},
+        "learning_rate": float(program.rate(progress.step - 1)),
+        "images_per_second": round(rate, 2),
+    }
+    history = (*progress.history, row)
+    log.epoch(row, description.best_row(history) is row)
+    return replace(progress, state=state_lib.without_sums(progress.state), history=history)
+
+
+def _save(program: Program, progress: Progress) -> None:
+    about = program.describe(progress.step, progress.history, progress.seconds)
+    program.store.save(progress.state, about, program.hashes)
+
+
+def _exhausted(history: Sequence[Row], patience: int) -> bool:
+    """Whether the best epoch is ``patience`` epochs old; never for 0."""
+    if not patience or not history:
+        return False
+    return history[-1]["epoch"] - description.best_row(history)["epoch"] >= patience

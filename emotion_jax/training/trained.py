@@ -1,0 +1,89 @@
+"""A trained model, from its checkpoint alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from emotion_jax import config, models
+from emotion_jax.config import Config
+from emotion_jax.errors import UserError
+from emotion_jax.training import checkpoint
+from emotion_jax.training.description import FORMAT
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds, ready to be applied.
+
+    Attributes:
+      path: of the step.
+      description: see ``description.describer``.
+      config: of the run.
+      classes: in label order.
+      module: uint8 [N, H, W, C] to logits [N, K].
+      variables: of the module, NumPy arrays.
+      train_hashes: sorted uint64, of the images in the train folder.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    config: Config
+    classes: tuple[str, ...]
+    module: nn.Module
+    variables: dict[str, Any]
+    train_hashes: np.ndarray
+
+
+def resolve(source: Path) -> Path:
+    """The step that ``source`` names: a step's directory, or a workdir for its best step.
+
+    Raises:
+      UserError: there is none, or it is not whole.
+    """
+    if (source / "checkpoints").is_dir():
+        return checkpoint.best(source / "checkpoints")
+    if checkpoint.steps(source):
+        return checkpoint.best(source)
+    if not (source / "manifest.json").is_file():
+        raise UserError(
+            f"There is no checkpoint {source}; give a workdir of scripts/train.py, "
+            "or one step's directory in its checkpoints/."
+        )
+    fault = checkpoint.verify(source)
+    if fault:
+        raise UserError(f"The checkpoint {source} is not whole: {fault}; use another step.")
+    return source
+
+
+def load(step: Path) -> Trained:
+    """Build the model of a verified step.
+
+    Raises:
+      UserError: it was written by a version of this program that this one does not understand.
+    """
+    description = checkpoint.read_description(step)
+    if description.get("format") != FORMAT:
+        raise UserError(
+            f"{step} has format {description.get('format')}, this version reads {FORMAT}; "
+            f"use emotion_jax {description.get('versions', {}).get('emotion_jax', 'of its time')}."
+        )
+    settings = config.from_mapping(description["config"], f"{step}/description.json")
+    module = models.build(
+        settings.model,
+        len(description["classes"]),
+        description["image_size"],
+        tuple(description["mean"]),
+        tuple(description["std"]),
+    )
+    return Trained(
+        path=step,
+        description=description,
+        config=settings,
+        classes=tuple(description["classes"]),
+        module=module,
+        variables=checkpoint.read_variables(step),
+        train_hashes=checkpoint.read_hashes(step),
+    )

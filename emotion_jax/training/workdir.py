@@ -1,0 +1,76 @@
+"""The folder of a run: one run, one configuration, one process at a time."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from emotion_jax import config as config_lib
+from emotion_jax import files
+from emotion_jax.config import Config
+from emotion_jax.errors import UserError
+
+Row = dict[str, Any]
+
+# What may differ when a run goes on: where things are and what is shown, never what is computed.
+FREE = ("data.dir", "data.stage_to", "logging.")
+
+
+@contextlib.contextmanager
+def opened(workdir: Path, config: Config) -> Iterator[None]:
+    """Hold the workdir for ``config``, and note it there.
+
+    Raises:
+      UserError: it cannot be written, another process trains in it, it holds something else, or
+        its run has another configuration.
+    """
+    with files.reported(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workdir / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"Another process trains in {workdir}; wait for it or use another --workdir."
+            ) from None
+    try:
+        path = workdir / "config.toml"
+        if path.is_file():
+            check_same(config_lib.load(path), config, workdir)
+        elif (workdir / "checkpoints").exists():
+            raise UserError(f"{workdir} has checkpoints but no config.toml; use another --workdir.")
+        with files.reported(workdir):
+            files.write_text_atomic(path, config_lib.dumps(config))
+        yield
+    finally:
+        lock.release()
+
+
+def check_same(before: Config, now: Config, workdir: Path) -> None:
+    """Refuse to go on with other settings than the run began with.
+
+    Raises:
+      UserError: names the first setting that differs.
+    """
+    old, new = config_lib.flatten(before), config_lib.flatten(now)
+    for name, value in new.items():
+        longer = name == "training.epochs" and before.training.schedule == "constant"
+        if value != old[name] and not longer and not name.startswith(FREE):
+            raise UserError(
+                f"{name} is {value}, but the run in {workdir} began with {old[name]}; "
+                "use the same value or another --workdir."
+            )
+
+
+def write_history(workdir: Path, history: Sequence[Row]) -> None:
+    """Write metrics.jsonl anew: the rows of the epochs up to the state that is held.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in history)
+    with files.reported(workdir):
+        files.write_text_atomic(workdir / "metrics.jsonl", text)

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from emotion_jax.data.dataset import Split
+from emotion_jax.errors import UserError
+from emotion_jax.evaluation import votes
+
+HEADER = "image,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face\n"
+
+
+def split_of(*paths):
+    n = len(paths)
+    return Split(
+        name="test",
+        source=np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2, 1),
+        rows=np.arange(n),
+        labels=np.zeros(n, np.int32),
+        hashes=np.arange(n, dtype=np.uint64),
+        paths=paths,
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((10, 0, 0, 0, 0, 0, 0, 0, 0, 0), "neutral"),
+        ((0, 0, 0, 0, 6, 4, 0, 0, 0, 0), "angry"),
+        ((5, 5, 0, 0, 0, 0, 0, 0, 0, 0), None),  # half is not more than half
+        ((5, 1, 1, 1, 1, 1, 0, 0, 0, 0), "neutral"),  # single votes do not count
+        ((4, 3, 3, 0, 0, 0, 0, 0, 0, 0), None),
+        ((0, 0, 0, 0, 0, 0, 0, 8, 2, 0), "contempt"),
+        ((1, 1, 0, 0, 0, 0, 0, 0, 8, 0), "unknown"),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 1, 9), "not_face"),
+        ((1,) * 10, None),
+    ],
+)
+def test_majority(counts, expected):
+    assert votes.majority(counts) == expected
+
+
+def test_relabel(tmp_path):
+    table = tmp_path / "votes.csv"
+    table.write_text(
+        HEADER + "a,0,9,0,0,0,0,0,0,0,1\nb,5,5,0,0,0,0,0,0,0,0\nc,0,0,0,0,0,0,0,9,0,0\n"
+        "d,9,0,0,0,0,0,0,0,0,0\nother,9,0,0,0,0,0,0,0,0,0\n"
+    )
+    split = split_of("test/sad/d.png", "test/sad/a.jpg", "test/sad/b.png", "c.png", "e.png")
+    new, note = votes.relabel(split, table, ["happy", "neutral", "sad"])
+    assert new.paths == ("test/sad/d.png", "test/sad/a.jpg")
+    assert new.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(new.images(np.arange(2)), split.source[:2])
+    assert new.hashes.tolist() == [0, 1]
+    assert note["left_out"] == {"contempt": 1, "no majority": 1, "no row": 1}
+    with_contempt, _ = votes.relabel(split, table, ["contempt", "happy", "neutral"])
+    assert with_contempt.labels.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image,neutral\na,1\n", "no column anger, contempt"),
+        ("", "no column"),
+        (HEADER + "a,x,0,0,0,0,0,0,0,0,0\n", "whole numbers"),
+        (HEADER + "a,1\n", "whole numbers"),
+        (HEADER, "none of the 1 images"),
+    ],
+)
+def test_bad_tables(tmp_path, text, sentence):
+    (tmp_path / "votes.csv").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        votes.relabel(split_of("a.png"), tmp_path / "votes.csv", ["happy"])
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(UserError, match="Cannot read the votes"):
+        votes.read(tmp_path / "none.csv")
