@@ -5,6 +5,7 @@ A misspelt key, a wrong type or a value out of range is an error that names the 
 
 import contextlib
 import io
+import json
 import os
 import re
 import tomllib
@@ -24,7 +25,7 @@ Range = tuple[float, float]
 
 
 class Settings(pydantic.BaseModel):
-    """Base of every section: frozen, no unknown keys, no coercion from text, no NaN."""
+    """Base of every section: frozen, no unknown keys, no NaN."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -165,6 +166,7 @@ _SECTIONS = {
     "TrainingSettings": "training.",
     "LoggingSettings": "logging.",
 }
+_PREFIX = "Value error, "  # of pydantic's, before the message of a validator
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Config:
@@ -174,7 +176,8 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Config:
       UserError: an unknown key, a wrong type or a value out of range; names ``source`` and the key.
     """
     try:
-        return Config.model_validate(values)
+        # By way of JSON, where strict still lets a list be a tuple and a text be a path.
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
     except pydantic.ValidationError as error:
         raise UserError(f"{source}: {_sentence(error)}.") from None
 
@@ -228,11 +231,14 @@ def parse(
 
 def unboxed(text: str) -> str:
     """Reduce an error box of tyro's to its first sentence."""
-    body = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(body) if line.startswith("─")), len(body))
-    message = " ".join(body[:rule]) or " ".join(text.split())
+    # Rules divide title, message and help; where the output is ASCII the title is no part of one.
+    lines = [line.strip("│ ") for line in text.splitlines()]
+    parts = re.split(r"\n(?:[╭╰]|[─-]{3}).*", "\n".join(["", *lines]))
+    bodies = [" ".join(part.split()) for part in parts if part.strip()] or [""]
+    message = bodies[0] if "│" in text or len(bodies) == 1 else bodies[1]
     if invalid := re.search(r"validation error.* for (\w+) (\S+) (.*?) \[type=", message):
-        message = f"--{_SECTIONS.get(invalid[1], '')}{invalid[2]}: {invalid[3]}"
+        reason = invalid[3].removeprefix(_PREFIX)
+        message = f"--{_SECTIONS.get(invalid[1], '')}{invalid[2]}: {reason}"
     return f"{message.rstrip('. ')}. See --help."
 
 
@@ -242,7 +248,7 @@ def _sentence(error: pydantic.ValidationError) -> str:
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"{where}: there is no such setting"
-    return f"{where}: {first['msg']} (got {first['input']!r})"
+    return f"{where}: {first['msg'].removeprefix(_PREFIX)} (got {first['input']!r})"
 
 
 def flatten(config: Config) -> dict[str, Any]:

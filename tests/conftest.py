@@ -15,6 +15,12 @@ from emotion_jax import config
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most of the time here is XLA compiling; what is tested holds for unoptimised programs as well.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=1, help="kill -9 this often in the kill test")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import tyro
 
 from emotion_jax.config import unboxed
 from emotion_jax.errors import Interrupted, UserError
+from emotion_jax.training import signals
 
 
 def parse(command: type, argv: Sequence[str] | None, prog: str, description: str) -> Any:
@@ -46,7 +47,8 @@ def run(work: Callable[[], None]) -> None:
     # TensorFlow's start-up lines would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        work()
+        with signals.raised():
+            work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -54,8 +56,6 @@ def run(work: Callable[[], None]) -> None:
         name = signal.Signals(stop.exit_code - 128).name
         print(f"Stopped by {name}; the same command goes on from here.", file=sys.stderr)
         raise SystemExit(stop.exit_code) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of our output is gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ Example: python scripts/evaluate.py runs/fer2013_baseline --data .data/fer2013 -
 class Evaluate:
     """The command's arguments."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
     """A workdir (its best step) or one step's directory."""
     data: Path | None = None
     """Folder with <split>/<class>/ or with class folders directly inside, or an archive of it;
@@ -48,9 +48,8 @@ def _evaluate(args: Evaluate) -> None:
     from emotion_jax.errors import UserError
     from emotion_jax.evaluation import votes
     from emotion_jax.evaluation.evaluate import evaluate
-    from emotion_jax.training import signals, trained
+    from emotion_jax.training import trained
 
-    signals.install()
     if args.batch_size < 1:
         raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
     model = trained.load(trained.resolve(args.checkpoint))

@@ -16,13 +16,29 @@ DESCRIPTION = """Train a network on a folder of faces: train/<emotion>/* and tes
 
 Example: python scripts/train.py --config configs/fer2013_baseline.toml --data .data/fer2013
 
-  --config FILE   settings in TOML, e.g. configs/synthetic.toml
+  --config FILE   settings in TOML; configs/synthetic.toml by default
   --data DIR      the folder, a .zip or .tar of it, or fer2013.csv (short for --data.dir);
                   without it: drawn faces
   --workdir DIR   where all results go; runs/<config name> by default. The same command
                   again resumes the run.
 
 and every setting by name:"""
+
+
+# What configs/synthetic.toml says: an installed package has no configs/ beside it.
+DEFAULT = config_lib.from_mapping(
+    {
+        "data": {"augment": {"rotation": 5.0, "shift": 0.05, "zoom": 0.05, "flip": True}},
+        "model": {
+            "widths": [16, 32, 64, 128],
+            "dense": [64],
+            "dropout": 0.1,
+            "dense_dropout": 0.3,
+        },
+        "training": {"epochs": 16, "learning_rate": 2e-3, "schedule": "cosine"},
+    },
+    "default",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,9 +59,9 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     paths, overrides = parser.parse_known_args(list(argv))
     if paths.data is not None:
         overrides = ["--data.dir", str(paths.data), *overrides]
-    default = config_lib.load(paths.config) if paths.config else Config()
+    default = config_lib.load(paths.config) if paths.config else DEFAULT
     config = config_lib.parse(overrides, default, PROG, DESCRIPTION)
-    name = paths.config.stem if paths.config else "default"
+    name = paths.config.stem if paths.config else "synthetic"
     return config, paths.workdir or Path("runs") / name
 
 
@@ -59,9 +75,8 @@ def _train(config: Config, folder: Path) -> None:
     from emotion_jax.data import dataset
     from emotion_jax.data.folder import describe
     from emotion_jax.evaluation import summary
-    from emotion_jax.training import loop, signals, workdir
+    from emotion_jax.training import loop, workdir
 
-    signals.install()
     with workdir.opened(folder, config):
         if config.data.dir is None:
             print(

@@ -55,14 +55,15 @@ def parameters(uniforms: Any, settings: AugmentSettings, size: int) -> Parameter
     angle = signed[0] * math.radians(s.rotation)
     shear = signed[1] * math.radians(s.shear)
     zoom_x, zoom_y = 1.0 + s.zoom * signed[2], 1.0 + s.zoom * signed[3]
-    mirror = xp.where(u[4] < 0.5, -1.0, 1.0) if s.flip else xp.ones_like(u[4])
+    one = xp.ones_like(u[4])
+    mirror = xp.where(u[4] < 0.5, -one, one) if s.flip else one
     shift_x, shift_y = s.shift * size * signed[5], s.shift * size * signed[6]
-    # Rows of rotation @ shear @ zoom @ mirror, as in Keras' apply_affine_transform.
+    # Rows of rotation @ shift @ shear @ zoom @ mirror, as in Keras' apply_affine_transform.
     xx, xy = mirror * zoom_x * xp.cos(angle), -zoom_y * xp.sin(angle + shear)
     yx, yy = mirror * zoom_x * xp.sin(angle), zoom_y * xp.cos(angle + shear)
     centre = (size - 1) / 2.0
-    x0 = centre - (xx + xy) * centre + shift_x
-    y0 = centre - (yx + yy) * centre + shift_y
+    x0 = centre - (xx + xy) * centre + xp.cos(angle) * shift_x - xp.sin(angle) * shift_y
+    y0 = centre - (yx + yy) * centre + xp.sin(angle) * shift_x + xp.cos(angle) * shift_y
     matrix = xp.stack([xp.stack([xx, xy, x0], 1), xp.stack([yx, yy, y0], 1)], 1)
 
     brightness, contrast = 1.0 + s.brightness * signed[7], 1.0 + s.contrast * signed[8]
@@ -71,10 +72,12 @@ def parameters(uniforms: Any, settings: AugmentSettings, size: int) -> Parameter
 
     area = s.erase_area[0] + (s.erase_area[1] - s.erase_area[0]) * u[9]
     aspect = xp.exp(signed[10] * math.log(ERASE_ASPECT))
-    height = xp.minimum(xp.sqrt(area * aspect), 1.0) * size
-    width = xp.minimum(xp.sqrt(area / aspect), 1.0) * size
-    top, left = xp.floor(u[11] * (size - height)), xp.floor(u[12] * (size - width))
-    box = xp.stack([top, left, top + xp.round(height), left + xp.round(width)], 1)
+    height = xp.clip(xp.round(xp.sqrt(area * aspect) * size), 1.0, size)
+    width = xp.clip(xp.round(xp.sqrt(area / aspect) * size), 1.0, size)
+    # Any place is as likely; rounding can lift the product to the bound that it excludes.
+    top = xp.minimum(xp.floor(u[11] * (size - height + 1.0)), size - height)
+    left = xp.minimum(xp.floor(u[12] * (size - width + 1.0)), size - width)
+    box = xp.stack([top, left, top + height, left + width], 1)
     box = xp.where((u[13] < s.erase)[:, None], box, xp.zeros_like(box))
     return Parameters(*(a.astype(xp.float32) for a in (matrix, gain, bias, box)))
 

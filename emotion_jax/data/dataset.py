@@ -45,11 +45,15 @@ class Split:
         return isinstance(self.source, np.ndarray)
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """The images of these numbers: uint8 [len(indices), H, W, C]."""
+        """The images of these numbers: uint8 [len(indices), H, W, C].
+
+        Raises:
+          UserError: the data cache is damaged.
+        """
         rows = self.rows[indices]
         if self.in_memory:
             return self.source[rows]
-        return np.stack([record["image"] for record in self.source.__getitems__(rows.tolist())])
+        return _read(self.source, rows.tolist())
 
     def subset(self, name: str, indices: np.ndarray) -> "Split":
         """The examples of these numbers as a split of their own."""
@@ -178,10 +182,17 @@ def _split(records: Records, name: str, settings: DataSettings) -> Split:
 
 
 def _in_memory(source: Any, n: int) -> np.ndarray:
-    chunks = [
-        np.stack(
-            [record["image"] for record in source.__getitems__(list(range(a, min(a + CHUNK, n))))]
-        )
-        for a in range(0, n, CHUNK)
-    ]
-    return np.concatenate(chunks)
+    chunks = (range(a, min(a + CHUNK, n)) for a in range(0, n, CHUNK))
+    return np.concatenate([_read(source, chunk) for chunk in chunks])
+
+
+def _read(source: Any, rows: Sequence[int]) -> np.ndarray:
+    """Images of a source on disk, checked against ArrayRecord's checksums on the way."""
+    try:
+        return np.stack([record["image"] for record in source.__getitems__(rows)])
+    except RuntimeError as error:
+        where = source.dataset_info.data_dir
+        reason = str(error).partition(" (")[0]
+        raise UserError(
+            f"The data cache is damaged: {where}: {reason}; delete that folder and run again."
+        ) from None

@@ -1,10 +1,8 @@
 """Scan a class-per-folder tree: what is there, what is broken, and why."""
 
 import hashlib
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emotion_jax.data.preprocess import BadImage, Preprocess
+from emotion_jax.data.threads import in_order
 from emotion_jax.data.tree import Problem, class_folders, folders_in
 from emotion_jax.errors import UserError, listed
 
@@ -61,9 +60,8 @@ def list_tree(root: Path) -> Listing:
     if "train" not in splits:
         found = f"it has {listed(splits)}" if splits else "it has no folders at all"
         raise UserError(f"{root} has no train/<class>/ folders ({found}); see README.md, 'Data'.")
-    files = {split: class_folders(root, root / split, problems) for split in splits}
+    files = {split: _class_folders(root, split, problems) for split in splits}
     classes = tuple(sorted(name for name, paths in files["train"].items() if paths))
-    problems += [Problem(f"train/{c}", "empty class") for c, f in files["train"].items() if not f]
     if len(classes) < 2:
         raise UserError(
             f"{root}/train has {len(classes)} class folders with images ({listed(classes)}); "
@@ -72,9 +70,11 @@ def list_tree(root: Path) -> Listing:
     images = []
     for split in splits:
         for name, paths in files[split].items():
-            if name in classes:
+            if not paths:
+                problems.append(Problem(f"{split}/{name}", "an empty class"))
+            elif name in classes:
                 images += [ImageFile(path, split, classes.index(name)) for path in paths]
-            elif paths:
+            else:
                 problems.append(Problem(f"{split}/{name}", "a class that train lacks"))
     return Listing(root, classes, tuple(sorted(images)), tuple(sorted(problems)))
 
@@ -122,19 +122,7 @@ def read(listing: Listing, preprocess: Preprocess, workers: int = 0) -> Iterator
       preprocess: how.
       workers: threads; 0 chooses, for disks with latency rather than for cores.
     """
-    workers = workers or min(32, 4 * (os.cpu_count() or 1))
-    pending: deque[Future[Decoded | Problem]] = deque()
-    with ThreadPoolExecutor(workers, "read-images") as pool:
-        try:
-            for file in listing.images:
-                pending.append(pool.submit(_read_one, listing.root, file, preprocess))
-                if len(pending) >= 4 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    return in_order(lambda file: _read_one(listing.root, file, preprocess), listing.images, workers)
 
 
 def scan(root: Path, preprocess: Preprocess | None = None, workers: int = 0) -> Listing:
@@ -195,6 +183,17 @@ def describe(problems: Iterable[Problem], limit: int = 5) -> str:
     return "\n".join(lines)
 
 
+def _class_folders(root: Path, split: str, problems: list[Problem]) -> dict[str, list[str]]:
+    """As ``class_folders``; a folder beside train that cannot be read is a problem."""
+    try:
+        return class_folders(root, root / split, problems)
+    except UserError:
+        if split == "train":
+            raise
+        problems.append(Problem(split, "unreadable"))
+        return {}
+
+
 def _read_one(root: Path, file: ImageFile, preprocess: Preprocess) -> Decoded | Problem:
     try:
         data = (root / file.path).read_bytes()
@@ -203,4 +202,4 @@ def _read_one(root: Path, file: ImageFile, preprocess: Preprocess) -> Decoded | 
     except BadImage as error:
         return Problem(file.path, str(error))
     except OSError as error:
-        return Problem(file.path, f"unreadable ({error.strerror})")
+        return Problem(file.path, f"unreadable ({error.strerror or error})")

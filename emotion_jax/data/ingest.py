@@ -1,13 +1,14 @@
 """Write the usable images of a listing to ArrayRecord, once, in a cache keyed by their content.
 
-    CACHE/listings/<fingerprint of paths, sizes and times>.json   -> content fingerprint
-    CACHE/datasets/<fingerprint of contents>/                     tfds builder directory + index.json
+    CACHE/listings/<key of paths, sizes and times>.json   -> fingerprint of contents
+    CACHE/datasets/<fingerprint of contents>/             tfds builder directory + index.json
 
 A dataset appears under its name by one rename, so a process killed half-way leaves nothing that
 could be mistaken for a dataset; a lock a listing keeps two processes from doing the work twice.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -73,18 +74,20 @@ def ingest(
         cannot be written.
     """
     recipe = json.dumps({"version": VERSION, **asdict(preprocess)}, sort_keys=True)
-    key = _digest(folder.fingerprint(listing), *listing.classes, recipe)
+    # The root is in the key: trees unpacked from archives can agree in names, sizes and times.
+    where = (str(listing.root.resolve()), *sorted({file.split for file in listing.images}))
+    key = _digest(*where, folder.fingerprint(listing), *listing.classes, recipe)
     pointer = cache / "listings" / f"{key}.json"
     try:
         for name in ("listings", "datasets", "locks", "temporary"):
             (cache / name).mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "locks" / f"{key}.lock"):
-            directory = _known(pointer, cache)
-            if directory is None:
-                directory = _build(listing, preprocess, recipe, cache, key, workers, progress)
-                content = {"dataset": directory.name}
+            records = _known(pointer, cache)
+            if records is None:
+                records = _build(listing, preprocess, recipe, cache, key, workers, progress)
+                content = {"dataset": records.fingerprint, "problems": records.problems}
                 files.write_text_atomic(pointer, json.dumps(content))
-            return _open(directory)
+            return records
     except OSError as error:
         raise UserError(
             f"Cannot write the data cache {cache}: {error.strerror or error}; "
@@ -92,11 +95,23 @@ def ingest(
         ) from None
 
 
-def _known(pointer: Path, cache: Path) -> Path | None:
-    if not pointer.is_file():
+def _known(pointer: Path, cache: Path) -> Records | None:
+    """What an earlier call made of this listing, if it is all there."""
+    content = _json(pointer)
+    if content is None:
         return None
-    directory = cache / "datasets" / json.loads(pointer.read_text())["dataset"]
-    return directory if (directory / "index.json").is_file() else None
+    fingerprint = content["dataset"]
+    directory = cache / "datasets" / fingerprint
+    index = _index(directory)
+    if index is None:
+        return None
+    return Records(
+        directory=directory,
+        fingerprint=fingerprint,
+        classes=tuple(index["classes"]),
+        problems=tuple(folder.Problem(*problem) for problem in content["problems"]),
+        splits=index["splits"],
+    )
 
 
 def _build(
@@ -107,7 +122,7 @@ def _build(
     key: str,
     workers: int,
     progress: bool,
-) -> Path:
+) -> Records:
     for stale in (cache / "temporary").glob(f"{key}-*"):
         shutil.rmtree(stale)  # its owner is dead: the lock is ours
     temporary = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache / "temporary"))
@@ -117,35 +132,45 @@ def _build(
         with contextlib.redirect_stdout(io.StringIO()):
             tfds.disable_progress_bar()
             builder = _Builder(writer, shape, data_dir=temporary)
-            builder.download_and_prepare()
-        folder.check_usable(listing, [file for file in writer.written])
+            try:
+                builder.download_and_prepare()
+            except RuntimeError as error:  # ArrayRecord's word for a full disk
+                raise OSError(errno.EIO, str(error).partition(";")[0]) from None
+        folder.check_usable(listing, writer.written)
         made = Path(builder.data_dir)
-        fingerprint = _digest(*sorted(writer.digests), *listing.classes, recipe)
-        index = {
-            "fingerprint": fingerprint,
-            "classes": listing.classes,
-            "problems": [*listing.problems, *writer.problems],
-            "splits": writer.index,
-        }
+        sizes = {path.name: path.stat().st_size for path in made.iterdir()}
+        index = {"classes": listing.classes, "splits": writer.index, "sizes": sizes}
         files.write_text_atomic(made / "index.json", json.dumps(index))
+        fingerprint = _digest(*sorted(writer.digests), *listing.classes, recipe)
         final = cache / "datasets" / fingerprint
-        if not (final / "index.json").is_file():
-            shutil.rmtree(final, ignore_errors=True)
-            made.rename(final)
-        return final
+        with FileLock(cache / "locks" / f"{fingerprint}.lock"):  # another listing may hold the same
+            if _index(final) is None:
+                shutil.rmtree(final, ignore_errors=True)
+                made.rename(final)
+        problems = (*listing.problems, *writer.problems)
+        return Records(final, fingerprint, listing.classes, problems, writer.index)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _open(directory: Path) -> Records:
-    index = json.loads((directory / "index.json").read_text())
-    return Records(
-        directory=directory,
-        fingerprint=index["fingerprint"],
-        classes=tuple(index["classes"]),
-        problems=tuple(folder.Problem(*problem) for problem in index["problems"]),
-        splits=index["splits"],
+def _index(directory: Path) -> dict[str, Any] | None:
+    """The index of a dataset; None if anything of the dataset is missing or cut short."""
+    index = _json(directory / "index.json")
+    if index is None:
+        return None
+    whole = all(
+        (directory / name).is_file() and (directory / name).stat().st_size == size
+        for name, size in index["sizes"].items()
     )
+    return index if whole else None
+
+
+def _json(path: Path) -> Any:
+    """What a JSON file says; None where there is none, or a broken one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 class _Writer:
@@ -176,12 +201,22 @@ class _Writer:
             index["paths"].append(result.file.path)
             index["labels"].append(result.file.label)
             index["hashes"].append(image_hash(result.image))
-            self.digests.append(f"{result.file.path}\n{result.digest.hex()}")
+            self.digests.append(f"{split}\n{result.file.path}\n{result.digest.hex()}")
             self.written.append(result.file)
             yield len(index["paths"]) - 1, {"image": result.image}
+        if not index:
+            raise UserError(
+                f"None of the {len(images)} images in the {split} split of {self.listing.root} "
+                "can be read."
+            )
         self.index[split] = dict(index)
         if split == self.splits[-1]:
             self.bar.close()
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Faces are not among Google's published data sets: no look-up over the network."""
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
@@ -189,14 +224,16 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     name = "faces"
+    # tfds would look for checksums beside the code, with a package that it does not declare.
+    code_path = None
 
     def __init__(self, writer: _Writer, shape: tuple[int, int, int], data_dir: Path) -> None:
         self._writer, self._shape = writer, shape
         super().__init__(file_format="array_record", data_dir=data_dir)
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self) -> _Info:
         features = {"image": tfds.features.Tensor(shape=self._shape, dtype=np.uint8)}
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description="Decoded face images, in the order of index.json.",
             features=tfds.features.FeaturesDict(features),

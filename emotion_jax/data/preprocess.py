@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 VERSION = 1  # part of every cache key: raise it when the pixels that come out change
 
 # Extension -> Pillow's name of the format that must be inside.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
+TURNS = {  # EXIF orientation -> what makes the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 CONVENTION = "the whole image, orientation by EXIF, resized to a square"
 
 
@@ -49,25 +58,27 @@ class Preprocess:
         """
         if not data:
             raise BadImage("zero bytes")
+        extension = PurePosixPath(name).suffix.lower()
         try:
             # formats= keeps Pillow's many other readers, and their surprises, away.
             image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
-        except Image.DecompressionBombError:
-            raise BadImage(f"over the cap of {self.pixel_cap} pixels") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise BadImage(f"over the pixel cap of {self.pixel_cap}, or Pillow's own") from None
         except Exception:  # whatever a parser meets in broken bytes
-            raise BadImage(_unknown(data)) from None
-        extension = PurePosixPath(name).suffix.lower()
-        if extension in FORMATS and FORMATS[extension] != image.format:
-            raise BadImage(f"format {image.format}, but named {extension}")
+            raise BadImage(_unknown(data, extension)) from None
+        # A camera's file of several JPEGs begins with the picture; the rest are previews.
+        found = "JPEG" if image.format == "MPO" else image.format
+        if extension in FORMATS and FORMATS[extension] != found:
+            raise BadImage(_misnamed(str(found), extension))
         width, height = image.size
         if width * height > self.pixel_cap:
-            raise BadImage(f"{width} x {height} is over the cap of {self.pixel_cap} pixels")
+            raise BadImage(f"over the pixel cap of {self.pixel_cap} ({width} x {height})")
         try:
             image.load()
-            return self.convert(ImageOps.exif_transpose(image))
+            return self.convert(_upright(image))
         except Exception as error:
-            reason = "truncated" if "trunc" in str(error).lower() else f"damaged ({error})"
-            raise BadImage(reason) from None
+            is_cut = _is_cut(data) or "trunc" in str(error).lower()
+            raise BadImage("truncated" if is_cut else f"damaged ({error})") from None
 
     def convert(self, image: Image.Image) -> np.ndarray:
         """Convert and resize an image of any mode: uint8 [image_size, image_size, channels]."""
@@ -89,13 +100,43 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         top = values.max(initial=0.0)
         scale = 1.0 if 1.0 < top <= 255.0 else 255.0 / (1.0 if top <= 1.0 else max(top, 65535.0))
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image
 
 
-def _unknown(data: bytes) -> str:
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; not ImageOps.exif_transpose, which rewrites all tags and may fail."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF, whole pixels
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _unknown(data: bytes, extension: str) -> str:
+    """Why Pillow does not open it."""
+    if _is_cut(data):
+        return "truncated"
     others = {b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF"}
     name = others.get(data[:4])
-    return f"a format that is not read ({name})" if name else "not an image"
+    if name is None:
+        return "not an image"
+    return _misnamed(name, extension) if extension else f"a format that is not read ({name})"
+
+
+def _misnamed(found: str, extension: str) -> str:
+    return f"wrong format for its extension ({found} in {extension})"
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether the bytes begin as one of FORMATS but end before that format's own end."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in data[-64:]
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-64:]
+    if data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b""):
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    reserved = data[6:10] == bytes(4)  # tells a bitmap from a text that begins with BM
+    return data.startswith(b"BM") and reserved and int.from_bytes(data[2:6], "little") > len(data)

@@ -48,7 +48,7 @@ def put(examples: Examples, sharding: Sharding) -> Resident:
     chunks = [examples.images(np.arange(a, min(a + CHUNK, n))) for a in range(0, n, CHUNK)]
     host = (np.concatenate(chunks), np.asarray(examples.labels, np.int32))
     images, labels = (
-        jax.make_array_from_callback(a.shape, sharding, lambda index, a=a: a[index]) for a in host
+        jax.make_array_from_callback(array.shape, sharding, array.__getitem__) for array in host
     )
     return images, labels
 

@@ -15,6 +15,8 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter
 
+from emotion_jax.errors import UserError
+
 VERSION = 1  # part of the cache's name: raise it when the pictures change
 SIZE = 48
 SCALE = 3  # drawn this much larger, then reduced: antialiasing
@@ -70,7 +72,7 @@ def draw(label: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class _Pen:
-    """Draws in face coordinates: x right and y down in half head widths, (0, 0) between the eyes."""
+    """Draws in half head widths: x right, y down, (0, 0) between the eyes."""
 
     def __init__(self, image: Image.Image, rng: np.random.Generator) -> None:
         side = image.width
@@ -203,16 +205,26 @@ def write_tree(root: Path, train: int = 2500, test: int = 500, seed: int = 0) ->
 
 
 def ensure(cache: Path) -> Path:
-    """The default tree below ``cache``, drawn at the first call (a few seconds)."""
+    """The default tree below ``cache``, drawn at the first call (a few seconds).
+
+    Raises:
+      UserError: the cache cannot be written.
+    """
     final = cache / "synthetic" / f"v{VERSION}"
     if final.is_dir():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_suffix(".lock")):
-        for stale in final.parent.glob("drawing-*"):
-            shutil.rmtree(stale)  # its owner is dead: the lock is ours
-        if not final.is_dir():
-            temporary = Path(tempfile.mkdtemp(prefix="drawing-", dir=final.parent))
-            write_tree(temporary)
-            temporary.rename(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.with_suffix(".lock")):
+            for stale in final.parent.glob("drawing-*"):
+                shutil.rmtree(stale)  # its owner is dead: the lock is ours
+            if not final.is_dir():
+                temporary = Path(tempfile.mkdtemp(prefix="drawing-", dir=final.parent))
+                write_tree(temporary)
+                temporary.rename(final)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the data cache {cache}: {error.strerror or error}; "
+            "set EMOTION_JAX_CACHE to a folder on a disk with room."
+        ) from None
     return final

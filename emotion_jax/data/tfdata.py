@@ -76,9 +76,8 @@ def batches(
     """
     tf = require()
     size = image_shape[0]
-    resident = (
-        tf.constant(examples.images(np.arange(len(examples)))) if examples.in_memory else None
-    )
+    whole = examples.images(np.arange(len(examples))) if examples.in_memory else None
+    resident = None if whole is None else tf.constant(whole)
 
     def sample(step: np.int64) -> tuple[np.ndarray, ...]:
         indices = stream.batch_indices(seed, int(step), len(examples), batch_size)

@@ -18,6 +18,11 @@ class Problem(NamedTuple):
     reason: str
 
 
+def ignored(name: str) -> bool:
+    """Whether a file or folder of this name is none of ours: hidden, or a system's litter."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
 def class_folders(root: Path, folder: Path, problems: list[Problem]) -> dict[str, list[str]]:
     """Class folder in ``folder`` -> its images, as posix paths below ``root``.
 
@@ -49,19 +54,25 @@ def folders_in(root: Path, folder: Path, problems: list[Problem]) -> list[str]:
 
 
 def _images(root: Path, folder: Path, problems: list[Problem]) -> Iterator[str]:
-    """Image files in ``folder`` and below, as posix paths."""
+    """Image files in ``folder`` and below, as posix paths; a folder is listed once."""
     stack, seen = [folder], {folder.resolve()}
     while stack:
+        current = stack.pop()
         try:
-            entries = list(_entries(root, stack.pop(), problems))
+            entries = list(_entries(root, current, problems))
         except OSError as error:
-            problems.append(Problem(_name(root, folder), f"unreadable ({error.strerror})"))
+            problems.append(Problem(_name(root, current), _unreadable(error)))
             continue
         for entry in entries:
             path = Path(entry.path)
             if entry.is_dir():
-                if path.resolve() not in seen:  # a link back to a folder above would never end
-                    seen.add(path.resolve())
+                real = path.resolve()
+                # Only links lead to a folder twice, and links in a circle would do so for ever.
+                again = entry.is_symlink() and real.is_relative_to(folder.resolve())
+                if again or real in seen:
+                    problems.append(Problem(_name(root, entry), "a folder that is listed already"))
+                else:
+                    seen.add(real)
                     stack.append(path)
             elif path.suffix.lower() in FORMATS:
                 yield _name(root, entry)
@@ -71,28 +82,42 @@ def _images(root: Path, folder: Path, problems: list[Problem]) -> Iterator[str]:
 
 
 def _entries(root: Path, folder: Path, problems: list[Problem]) -> Iterator["os.DirEntry[str]"]:
-    """What is in a folder and can be spoken of: nothing hidden, no link out of the tree."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: os.fsencode(e.name)):
-            if entry.name.startswith(".") or entry.name.lower() in JUNK:
-                continue
-            if not _is_utf8(entry.name):
-                problems.append(Problem(_name(root, entry), "its name is not valid UTF-8"))
-            elif entry.is_symlink() and not os.path.exists(entry.path):
-                problems.append(Problem(_name(root, entry), "a symlink to nothing"))
-            elif entry.is_symlink() and not _inside(Path(entry.path), root):
-                problems.append(Problem(_name(root, entry), "a symlink out of the tree"))
-            elif not (entry.is_dir() or entry.is_file()):
-                problems.append(Problem(_name(root, entry), "neither a file nor a folder"))
-            else:
-                yield entry
+    """What is in a folder and can be used: nothing hidden, no link out of the tree."""
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: os.fsencode(entry.name))
+    for entry in entries:
+        if ignored(entry.name):
+            continue
+        try:
+            reason = _obstacle(root, entry)
+        except OSError as error:
+            reason = _unreadable(error)
+        if reason is None:
+            yield entry
+        else:
+            problems.append(Problem(_name(root, entry), reason))
 
 
-def _inside(link: Path, root: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return False
+def _obstacle(root: Path, entry: "os.DirEntry[str]") -> str | None:
+    """Why an entry cannot be used, by its name and kind."""
+    if not _is_utf8(entry.name):
+        return "its name is not valid UTF-8"
+    if entry.is_symlink():
+        link = Path(entry.path)
+        if not os.path.exists(link):
+            return "a symlink to nothing"
+        target = link.resolve()
+        if not target.is_relative_to(root.resolve()):
+            return "a symlink out of the tree"
+        if link.parent.resolve().is_relative_to(target):
+            return "a symlink to a folder above it"
+    if not (entry.is_dir() or entry.is_file()):
+        return "neither a file nor a folder"
+    return None
+
+
+def _unreadable(error: OSError) -> str:
+    return f"unreadable ({error.strerror or error})"
 
 
 def _is_utf8(name: str) -> bool:

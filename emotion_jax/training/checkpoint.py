@@ -10,11 +10,9 @@ A step is written under a temporary name, hashed, synced and renamed: kill -9 at
 the old steps. Reading verifies the manifest; a step that fails is moved to quarantine/.
 """
 
-import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -22,15 +20,15 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import serialization
 
 from emotion_jax import files
 from emotion_jax.errors import UserError
+from emotion_jax.training import saved
 from emotion_jax.training.state import TrainState
 
-FORMAT = 1
 MODEL = ("params", "batch_stats")
+UNFINISHED = ".unfinished"
 
 
 class Store:
@@ -49,9 +47,10 @@ class Store:
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
         if jax.process_index() == 0:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            for unfinished in self.directory.glob("*.unfinished"):
-                shutil.rmtree(unfinished)
+            with files.reported(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                for unfinished in self.directory.glob(f"*{UNFINISHED}"):
+                    shutil.rmtree(unfinished)
 
     def save(
         self, state: TrainState, description: dict[str, Any], train_hashes: np.ndarray
@@ -64,7 +63,8 @@ class Store:
         self.wait()
         if jax.process_index() == 0:
             tree = serialization.to_state_dict(jax.device_get(state))
-            self._pending = self._writer.submit(self._write, tree, description, train_hashes)
+            step, text = description["step"], json.dumps(description, allow_nan=False)
+            self._pending = self._writer.submit(self._write, tree, step, text, train_hashes)
 
     def __enter__(self) -> Self:
         return self
@@ -94,9 +94,10 @@ class Store:
         if pending is not None:
             try:
                 pending.result()
-            except OSError as error:
+            except (OSError, ValueError) as error:  # TensorStore's of a full disk is a ValueError
+                reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
                 raise UserError(
-                    f"Cannot write a checkpoint to {self.directory}: {error.strerror or error}; "
+                    f"Cannot write a checkpoint to {self.directory}: {reason}; "
                     "the checkpoints before it are intact: make room and run the command again."
                 ) from None
 
@@ -106,12 +107,12 @@ class Store:
         Raises:
           UserError: there are steps, but none is good; then nothing is moved.
         """
-        found = steps(self.directory)
+        found = saved.steps(self.directory)
         bad: list[tuple[Path, str]] = []
         for step in reversed(found):
-            fault = verify(step)
+            fault = saved.verify(step)
             if fault is None:
-                for path, reason in bad:
+                for path, reason in bad if jax.process_index() == 0 else ():
                     print(f"{_quarantine(path)}: {reason}; going on from {step}.", file=sys.stderr)
                 return step
             bad.append((step, fault))
@@ -122,143 +123,33 @@ class Store:
             )
         return None
 
-    def _write(self, tree: dict[str, Any], description: dict[str, Any], hashes: np.ndarray) -> None:
-        final = self.directory / str(description["step"])
-        temporary = final.with_name(final.name + ".unfinished")
+    def _write(self, tree: dict[str, Any], step: int, description: str, hashes: np.ndarray) -> None:
+        final = self.directory / str(step)
+        temporary = final.with_name(final.name + UNFINISHED)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        writer = _checkpointer()
+        writer = saved.checkpointer()
         writer.save(temporary / "model", {name: tree[name] for name in MODEL})
         writer.save(temporary / "training", {k: v for k, v in tree.items() if k not in MODEL})
-        (temporary / "description.json").write_text(json.dumps(description, allow_nan=False))
+        (temporary / "description.json").write_text(description)
         np.save(temporary / "train_hashes.npy", hashes, allow_pickle=False)
-        manifest = json.dumps({name: _sha256(temporary / name) for name in _names(temporary)})
+        digests = {name: saved.sha256(temporary / name) for name in saved.names(temporary)}
+        manifest = json.dumps(digests)
         files.write_text_atomic(temporary / "manifest.json", manifest)
-        for name in _names(temporary):
+        for name in saved.names(temporary):
             files.sync(temporary / name)
-        if final.exists():  # the same step again, by a run that fell back past it
-            shutil.rmtree(final)
+        if final.exists():  # never by a run of ours, so it is not ours to delete
+            _quarantine(final)
         temporary.rename(final)
         files.sync(self.directory)
         self._prune()
 
     def _prune(self) -> None:
-        found = steps(self.directory)
-        keep = {*found[-self.keep_latest :], *ranked(found)[: self.keep_best]}
+        found = saved.steps(self.directory)
+        keep = {*found[-self.keep_latest :], *saved.ranked(found)[: self.keep_best]}
         for step in found:
-            if step not in keep:
-                shutil.rmtree(step)
-
-
-def steps(directory: Path) -> list[Path]:
-    """The finished steps in ``directory``, oldest first."""
-    return sorted((p for p in directory.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
-
-
-def ranked(found: list[Path]) -> list[Path]:
-    """Steps that were validated, best first: by accuracy, then by loss, then the older one."""
-
-    def key(step: Path) -> tuple[float, float, int]:
-        val = validation(step) or {}
-        return (-val["accuracy"], val["loss"], int(step.name))
-
-    return sorted((step for step in found if validation(step)), key=key)
-
-
-def validation(step: Path) -> dict[str, float] | None:
-    """Validation metrics of a step; None if it was saved within an epoch or cannot be read."""
-    try:
-        return json.loads((step / "description.json").read_text())["metrics"]["val"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def best(directory: Path) -> Path:
-    """The best whole step of a workdir's checkpoints.
-
-    Raises:
-      UserError: there is none.
-    """
-    found = steps(directory)
-    candidates = ranked(found) or found[::-1]
-    faults = []
-    for step in candidates:
-        fault = verify(step)
-        if fault is None:
-            return step
-        faults.append(f"{step.name}: {fault}")
-        print(f"{step} is not whole ({fault}); trying the next best.", file=sys.stderr)
-    why = f"none of them is whole ({faults[0]})" if faults else "there is none yet"
-    raise UserError(f"No checkpoint can be used in {directory}: {why}; train first.")
-
-
-def verify(step: Path) -> str | None:
-    """What is wrong with the files of ``step``, in a few words; None if nothing."""
-    try:
-        manifest = json.loads((step / "manifest.json").read_bytes())
-        names = set(_names(step)) - {"manifest.json"}
-        if missing := sorted(set(manifest) - names):
-            return f"{missing[0]} is missing"
-        if extra := sorted(names - set(manifest)):
-            return f"{extra[0]} is not in its manifest"
-        changed = (name for name in sorted(names) if _sha256(step / name) != manifest[name])
-        damaged = next(changed, None)
-        return f"{damaged} is damaged" if damaged else None
-    except FileNotFoundError:
-        return "manifest.json is missing"
-    except (ValueError, TypeError, AttributeError):
-        return "manifest.json is damaged"
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-
-
-def read_description(step: Path) -> dict[str, Any]:
-    """The description of a verified step."""
-    return json.loads((step / "description.json").read_text())
-
-
-def read_hashes(step: Path) -> np.ndarray:
-    """Sorted uint64 hashes of the images that the step was trained on."""
-    return np.load(step / "train_hashes.npy", allow_pickle=False)
-
-
-def read_variables(step: Path) -> dict[str, Any]:
-    """``params`` and ``batch_stats`` as NumPy arrays."""
-    return _restore(step / "model")
-
-
-def read_state(step: Path, target: TrainState) -> TrainState:
-    """The whole state, laid out on the devices as ``target`` is.
-
-    Raises:
-      UserError: its shapes are not those of ``target``.
-    """
-    tree = {**_restore(step / "model"), **_restore(step / "training")}
-    restored = serialization.from_state_dict(target, tree)
-    for (path, leaf), wanted in zip(
-        jax.tree_util.tree_leaves_with_path(restored), jax.tree.leaves(target), strict=True
-    ):
-        if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
-            name = jax.tree_util.keystr(path)
-            raise UserError(f"{step}: {name} is {leaf.shape}, the model wants {wanted.shape}.")
-    return jax.tree.map(lambda leaf, wanted: _place(leaf, wanted.sharding), restored, target)
-
-
-def _place(leaf: np.ndarray, sharding: Any) -> jax.Array:
-    return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    # One process writes, so there is nobody to wait for.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _restore(path: Path) -> dict[str, Any]:
-    return _checkpointer().restore(path)  # NumPy arrays, as they were saved
+            if step not in keep:  # renamed first: half a step must not look like one
+                shutil.rmtree(step.rename(step.with_name(step.name + UNFINISHED)))
 
 
 def _quarantine(step: Path) -> Path:
@@ -266,14 +157,3 @@ def _quarantine(step: Path) -> Path:
     home.mkdir(exist_ok=True)
     number = next(i for i in range(10**6) if not (home / f"{step.name}-{i}").exists())
     return step.rename(home / f"{step.name}-{number}")
-
-
-def _names(directory: Path) -> Iterator[str]:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(directory).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from emotion_jax import models
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset, normalisation
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
-from emotion_jax.training import checkpoint, description, optimizer, signals, step, workdir
+from emotion_jax.training import checkpoint, description, optimizer, saved, signals, step, workdir
 from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
@@ -145,14 +145,14 @@ def _restore(program: Program, state: TrainState) -> Progress:
     newest = program.store.newest_good()
     if newest is None:
         return Progress(state, 0, (), 0.0)
-    saved = checkpoint.read_description(newest)
-    if saved["fingerprint"] != program.data.fingerprint:
+    about = saved.read_description(newest)
+    if about["fingerprint"] != program.data.fingerprint:
         raise UserError(
             f"The images are not those that the run in {newest.parent.parent} began with; "
             "bring them back or use another --workdir."
         )
-    state = checkpoint.read_state(newest, state)
-    return Progress(state, saved["step"], tuple(saved["history"]), saved["seconds"])
+    state = saved.read_state(newest, state)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"])
 
 
 def _run(
@@ -215,7 +215,7 @@ def _check_finite(program: Program, progress: Progress) -> None:
     bad = int(progress.state.bad_step)
     if bad:
         program.store.wait()
-        found = checkpoint.steps(program.store.directory)
+        found = saved.steps(program.store.directory)
         kept = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         raise NonFiniteError(
             f"The loss or its gradient was not finite at step {bad} "

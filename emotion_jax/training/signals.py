@@ -10,10 +10,11 @@ from emotion_jax.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def install() -> None:
-    """From now on a signal raises Interrupted in the main thread."""
-    for signum in SIGNALS:
-        signal.signal(signum, _raise)
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Within the block a signal raises Interrupted in the main thread."""
+    with _handled_by(_raise):
+        yield
 
 
 @contextlib.contextmanager
@@ -30,12 +31,18 @@ def deferred() -> Iterator[Callable[[], int]]:
             _raise(signum, frame)
         noted.append(signum)
 
-    before = {signum: signal.signal(signum, note) for signum in SIGNALS}
-    try:
+    with _handled_by(note):
         yield lambda: noted[0] if noted else 0
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {signum: signal.signal(signum, handler) for signum in SIGNALS}
+    try:
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, old in before.items():
+            signal.signal(signum, old)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from flax import linen as nn
 from emotion_jax import config, models
 from emotion_jax.config import Config
 from emotion_jax.errors import UserError
-from emotion_jax.training import checkpoint
+from emotion_jax.training import saved
 from emotion_jax.training.description import FORMAT
 
 
@@ -44,15 +44,15 @@ def resolve(source: Path) -> Path:
       UserError: there is none, or it is not whole.
     """
     if (source / "checkpoints").is_dir():
-        return checkpoint.best(source / "checkpoints")
-    if checkpoint.steps(source):
-        return checkpoint.best(source)
+        return saved.best(source / "checkpoints")
+    if saved.steps(source):
+        return saved.best(source)
     if not (source / "manifest.json").is_file():
         raise UserError(
             f"There is no checkpoint {source}; give a workdir of scripts/train.py, "
             "or one step's directory in its checkpoints/."
         )
-    fault = checkpoint.verify(source)
+    fault = saved.verify(source)
     if fault:
         raise UserError(f"The checkpoint {source} is not whole: {fault}; use another step.")
     return source
@@ -64,7 +64,7 @@ def load(step: Path) -> Trained:
     Raises:
       UserError: it was written by a version of this program that this one does not understand.
     """
-    description = checkpoint.read_description(step)
+    description = saved.read_description(step)
     if description.get("format") != FORMAT:
         raise UserError(
             f"{step} has format {description.get('format')}, this version reads {FORMAT}; "
@@ -84,6 +84,6 @@ def load(step: Path) -> Trained:
         config=settings,
         classes=tuple(description["classes"]),
         module=module,
-        variables=checkpoint.read_variables(step),
-        train_hashes=checkpoint.read_hashes(step),
+        variables=saved.read_variables(step),
+        train_hashes=saved.read_hashes(step),
     )

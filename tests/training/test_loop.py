@@ -8,7 +8,7 @@ import pytest
 
 from emotion_jax.data import dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
-from emotion_jax.training import checkpoint, loop, workdir
+from emotion_jax.training import loop, saved, workdir
 
 
 def changed(config, **values):
@@ -31,9 +31,9 @@ def without_rates(history):
 
 def newest(folder):
     """All arrays of the newest checkpoint by name."""
-    step = checkpoint.steps(folder / "checkpoints")[-1]
-    assert checkpoint.verify(step) is None
-    trees = [checkpoint._restore(step / part) for part in ("model", "training")]
+    step = saved.steps(folder / "checkpoints")[-1]
+    assert saved.verify(step) is None
+    trees = [saved._restore(step / part) for part in ("model", "training")]
     return {jax.tree_util.keystr(p): a for p, a in jax.tree_util.tree_leaves_with_path(trees)}
 
 
@@ -70,7 +70,7 @@ def test_a_run_learns_and_writes_its_rows(tiny_config, tmp_path):
     assert list(history[0]) == names.split()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert max(row["val_accuracy"] for row in history) >= 0.8  # chance: 1/3
-    kept = [int(step.name) for step in checkpoint.steps(tmp_path / "checkpoints")]
+    kept = [int(step.name) for step in saved.steps(tmp_path / "checkpoints")]
     last = history[-1]["step"]
     assert kept[-1] == last
     assert kept[-2] == last - history[0]["step"]
@@ -86,9 +86,9 @@ def test_resume_is_exact(tiny_config, tmp_path, monkeypatch, pipeline):
     with pytest.raises(Interrupted) as stop:
         run(config, parts)
     assert stop.value.exit_code == 130
-    (saved,) = checkpoint.steps(parts / "checkpoints")
-    assert saved.name == "6"  # within the first epoch, of 8 steps
-    assert checkpoint.read_description(saved)["metrics"] is None
+    (only,) = saved.steps(parts / "checkpoints")
+    assert only.name == "6"  # within the first epoch, of 8 steps
+    assert saved.read_description(only)["metrics"] is None
     with pytest.raises(CrashError):
         run(config, parts, crash_after(2))
     assert_same_run(run(config, parts), parts, whole, tmp_path / "whole")
@@ -113,13 +113,13 @@ def test_sigterm_between_epochs(tiny_config, tmp_path):
     assert stop.value.exit_code == 143
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     # The signal came after the save of epoch 1, so one more step was taken and saved.
-    assert [step.name for step in checkpoint.steps(tmp_path / "checkpoints")] == ["8", "9"]
+    assert [step.name for step in saved.steps(tmp_path / "checkpoints")] == ["8", "9"]
 
 
 def test_saves_by_the_clock(tiny_config, tmp_path):
     config = changed(tiny_config, epochs=1, save_minutes=1e-9, keep_latest=100)
     (row,) = run(config, tmp_path)
-    steps = [int(step.name) for step in checkpoint.steps(tmp_path / "checkpoints")]
+    steps = [int(step.name) for step in saved.steps(tmp_path / "checkpoints")]
     assert steps == list(range(1, row["step"] + 1))
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(tiny_config, tmp_path, 
     config = changed(tiny_config, epochs=2)
     first = run(config, tmp_path)
     arrays = newest(tmp_path)
-    last = checkpoint.steps(tmp_path / "checkpoints")[-1]
+    last = saved.steps(tmp_path / "checkpoints")[-1]
     victim = next(path for path in sorted((last / "model").rglob("*")) if path.stat().st_size > 200)
     content = bytearray(victim.read_bytes())
     content[100] ^= 1

@@ -1,0 +1,152 @@
+"""Finished checkpoints: which steps there are, whether they are whole, what they hold."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import serialization
+
+from emotion_jax.errors import UserError
+from emotion_jax.training.state import TrainState
+
+
+def steps(directory: Path) -> list[Path]:
+    """The finished steps in ``directory``, oldest first."""
+    return sorted((p for p in directory.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def ranked(found: list[Path]) -> list[Path]:
+    """Steps that were validated, best first: by accuracy, then by loss, then the older one."""
+    places = {step: place for step in found if (place := _place_of(step))}
+    return sorted(places, key=lambda step: places[step])
+
+
+def _place_of(step: Path) -> tuple[float, float, int] | None:
+    try:
+        val: Any = validation(step)
+        return (-float(val["accuracy"]), float(val["loss"]), int(step.name))
+    except (KeyError, TypeError, ValueError):  # never validated, or damaged
+        return None
+
+
+def validation(step: Path) -> dict[str, float] | None:
+    """Validation metrics of a step; None if it was saved within an epoch or cannot be read."""
+    try:
+        return json.loads((step / "description.json").read_text())["metrics"]["val"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def best(directory: Path) -> Path:
+    """The best whole step of a workdir's checkpoints.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = steps(directory)
+    # All are verified first: a damaged description would drop out of the ranking unnoticed.
+    faults = {step: fault for step in found if (fault := verify(step))}
+    whole = [step for step in found if step not in faults]
+    if not whole:
+        first = next(iter(faults.items()), None)
+        why = f"none is whole ({first[0].name}: {first[1]})" if first else "there is none yet"
+        raise UserError(f"No checkpoint can be used in {directory}: {why}; train first.")
+    for step, fault in faults.items():
+        print(f"{step} is not whole ({fault}); choosing from the others.", file=sys.stderr)
+    return (ranked(whole) or whole[::-1])[0]
+
+
+def verify(step: Path) -> str | None:
+    """What is wrong with the files of ``step``, in a few words; None if nothing."""
+    try:
+        manifest = json.loads((step / "manifest.json").read_bytes())
+        found = set(names(step)) - {"manifest.json"}
+        if missing := sorted(set(manifest) - found):
+            return f"{missing[0]} is missing"
+        if extra := sorted(found - set(manifest)):
+            return f"{extra[0]} is not in its manifest"
+        changed = (name for name in sorted(found) if sha256(step / name) != manifest[name])
+        damaged = next(changed, None)
+        return f"{damaged} is damaged" if damaged else None
+    except FileNotFoundError:
+        return "manifest.json is missing"
+    except (ValueError, TypeError, AttributeError):
+        return "manifest.json is damaged"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
+def read_description(step: Path) -> dict[str, Any]:
+    """The description of a verified step."""
+    return json.loads((step / "description.json").read_text())
+
+
+def read_hashes(step: Path) -> np.ndarray:
+    """Sorted uint64 hashes of the images that the step was trained on."""
+    return np.load(step / "train_hashes.npy", allow_pickle=False)
+
+
+def read_variables(step: Path) -> dict[str, Any]:
+    """``params`` and ``batch_stats`` as NumPy arrays."""
+    return _restore(step / "model")
+
+
+def read_state(step: Path, target: TrainState) -> TrainState:
+    """The whole state, laid out on the devices as ``target`` is.
+
+    Raises:
+      UserError: its names or shapes are not those of ``target``.
+    """
+    tree = {**_restore(step / "model"), **_restore(step / "training")}
+    try:
+        restored = serialization.from_state_dict(target, tree)
+    except ValueError as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(f"{step} is of another model or optimizer: {why}.") from None
+    for (path, leaf), wanted in zip(
+        jax.tree_util.tree_leaves_with_path(restored), jax.tree.leaves(target), strict=True
+    ):
+        if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
+            name = jax.tree_util.keystr(path)
+            raise UserError(
+                f"{step}: {name} is {leaf.dtype}{leaf.shape}, "
+                f"the model wants {wanted.dtype}{wanted.shape}."
+            )
+    return jax.tree.map(lambda leaf, wanted: _place(leaf, wanted.sharding), restored, target)
+
+
+def _place(leaf: np.ndarray, sharding: Any) -> jax.Array:
+    return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+
+def checkpointer() -> ocp.Checkpointer:
+    """Orbax for one process, whichever it is."""
+    # One process writes, so there is nobody to wait for.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _restore(path: Path) -> dict[str, Any]:
+    return checkpointer().restore(path)  # NumPy arrays, as they were saved
+
+
+def names(directory: Path) -> Iterator[str]:
+    """Files in ``directory`` and below, as sorted posix paths."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(directory).as_posix()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

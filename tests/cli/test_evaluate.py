@@ -1,0 +1,168 @@
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_jax.cli import evaluate
+from emotion_jax.training import saved
+
+pytestmark = pytest.mark.usefixtures("finished_cache")
+CLASSES = ["angry", "happy", "sad"]
+
+
+def run(*argv):
+    evaluate.main([str(part) for part in argv])
+
+
+def refused(capsys, *argv):
+    """The sentence of a command that exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(*argv)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+def read(out):
+    """report.json, and predictions.csv as (paths, labels, predicted, probs)."""
+    with (out / "predictions.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["path", "label", "predicted", *CLASSES]
+    paths, labels, predicted, *probs = zip(*rows, strict=True)
+    content = json.loads((out / "report.json").read_text())
+    return content, paths, labels, predicted, np.array(probs, float).T
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+def test_a_prediction_an_image_in_order(finished, tiny_tree, tmp_path, batch_size):
+    argv = [finished, "--data", tiny_tree, "--out", tmp_path, "--batch-size", batch_size]
+    evaluate.main([str(part) for part in argv])
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    labelled = [line.split(",")[:2] for line in lines[1:]]
+    images = sorted((tiny_tree / "test").rglob("*.png"))
+    paths = sorted(path.relative_to(tiny_tree).as_posix() for path in images)
+    assert labelled == [[path, path.split("/")[1]] for path in paths]
+    expected = np.loadtxt(finished / "report" / "predictions.csv", delimiter=",", skiprows=1,
+                          usecols=(3, 4, 5))  # fmt: skip
+    probs = np.array([line.split(",")[3:] for line in lines[1:]], float)
+    np.testing.assert_allclose(probs, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_whole_contract(finished, tmp_path, capsys):
+    run(finished, "--out", tmp_path)
+    names = ["confusion_matrix.png", "predictions.csv", "reliability.png", "report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "report.json"]
+    content, *_ = read(tmp_path)
+    keys = """n classes accuracy accuracy_interval precision recall f1 keras_precision keras_recall
+        log_loss ece per_class confusion_matrix deduplicated checkpoint protocol"""
+    assert list(content) == keys.split()
+    assert content["classes"] == CLASSES
+    assert "weighted avg" in capsys.readouterr().out
+    expected = (finished / "report" / "predictions.csv").read_bytes()
+    assert (tmp_path / "predictions.csv").read_bytes() == expected
+
+
+def test_default_place_of_the_report(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    run(tmp_path / "run", "--split", "train", "--tta")
+    assert (tmp_path / "run" / "evaluation" / "train-tta" / "report.html").is_file()
+
+
+def test_one_step_and_the_checkpoints_folder(finished, tmp_path):
+    step = saved.steps(finished / "checkpoints")[-1]
+    for i, source in enumerate((step, finished / "checkpoints")):
+        run(source, "--out", tmp_path / str(i))
+    assert read(tmp_path / "0")[0]["checkpoint"]["step"] == int(step.name)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert read(tmp_path / "1")[0]["checkpoint"]["step"] == summary["step"]
+
+
+def test_a_folder_or_an_archive_that_is_the_split(finished, tiny_tree, tmp_path):
+    run(finished, "--data", tiny_tree / "test", "--out", tmp_path / "folder")
+    archive = tmp_path / "faces.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(tiny_tree.rglob("*.png")):
+            file.write(path, f"faces/{path.relative_to(tiny_tree).as_posix()}")
+    run(finished, "--data", archive, "--out", tmp_path / "archive")
+    folder, packed = read(tmp_path / "folder"), read(tmp_path / "archive")
+    assert [f"test/{path}" for path in folder[1]] == list(packed[1])
+    np.testing.assert_array_equal(folder[4], packed[4])
+
+
+def test_fewer_classes_and_images_of_train(finished, tiny_tree, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(tiny_tree / "test" / "sad", tree / "test" / "sad")
+    shutil.copy(tiny_tree / "train" / "sad" / "3.png", tree / "test" / "sad" / "seen.png")
+    run(finished, "--data", tree, "--out", tmp_path / "out")
+    content, paths, labels, predicted, _ = read(tmp_path / "out")
+    assert set(labels) == {"sad"}
+    right = [p == "sad" for p in predicted]
+    assert content["recall"] == content["accuracy"] == pytest.approx(np.mean(right))
+    assert content["precision"] == (1.0 if any(right) else 0.0)
+    assert content["deduplicated"]["n"] == len(paths) - 1 == 8
+    new = [r for r, path in zip(right, paths, strict=True) if "seen" not in path]
+    assert content["deduplicated"]["accuracy"] == pytest.approx(np.mean(new))
+
+
+def test_tta_is_the_mean_of_the_mirrored_views(finished, tiny_tree, tmp_path):
+    mirrored = tmp_path / "mirrored"
+    for path in sorted((tiny_tree / "test").rglob("*.png")):
+        target = mirrored / path.relative_to(tiny_tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(Image.open(path))[:, ::-1]
+        Image.fromarray(pixels).save(target)
+    for name, data, more in (
+        ("a", tiny_tree, ()),
+        ("b", mirrored, ()),
+        ("c", tiny_tree, ("--tta",)),
+    ):
+        run(finished, "--data", data, "--out", tmp_path / name, *more)
+    plain, mirror, tta = (read(tmp_path / name) for name in "abc")
+    np.testing.assert_allclose(tta[4], (plain[4] + mirror[4]) / 2, rtol=1e-5)
+    assert tta[0]["protocol"]["tta"] == ["identity", "flip"]
+    assert plain[0]["protocol"]["tta"] is None
+
+
+def test_votes_relabel(finished, tiny_tree, tmp_path):
+    columns = (
+        "image,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face"
+    )
+    rows = [columns, "0,0,0,0,0,10,0,0,0,0,0", "1,0,10,0,0,0,0,0,0,0,0", "2,0,0,0,0,0,0,0,0,0,10"]
+    (tmp_path / "votes.csv").write_text("\n".join(rows) + "\n")
+    run(finished, "--votes", tmp_path / "votes.csv", "--out", tmp_path / "out")
+    content, paths, labels, *_ = read(tmp_path / "out")
+    assert len(paths) == 6
+    assert {(p.rsplit("/")[-1], label) for p, label in zip(paths, labels, strict=True)} == {
+        ("0.png", "angry"), ("1.png", "happy"),
+    }  # fmt: skip
+    assert content["protocol"]["votes"]["left_out"] == {"no row": 15, "not_face": 3}
+
+
+def test_bad_input_gets_a_sentence(finished, tiny_tree, tmp_path, capsys):
+    assert "no checkpoint" in refused(capsys, tmp_path / "nothing")
+    assert "no split 'valid'" in refused(capsys, finished, "--split", "valid")
+    assert "--batch-size" in refused(capsys, finished, "--batch-size", 0)
+    assert "nowhere" in refused(capsys, finished, "--data", tmp_path / "nowhere")
+    shutil.copytree(tiny_tree / "test" / "sad", tmp_path / "tree" / "test" / "bored")
+    shutil.copytree(tiny_tree / "test" / "sad", tmp_path / "tree" / "test" / "sad")
+    sentence = refused(capsys, finished, "--data", tmp_path / "tree")
+    assert "bored" in sentence
+    assert "angry, happy, sad" in sentence
+
+
+def test_a_damaged_step_is_refused_and_a_damaged_best_is_passed_over(finished, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    best = saved.best(copy / "checkpoints")
+    (best / "description.json").write_text("{}")
+    assert "description.json is damaged" in refused(capsys, best)
+    run(copy, "--out", tmp_path / "out")
+    assert "description.json is damaged); choosing from the others" in capsys.readouterr().err
+    for step in saved.steps(copy / "checkpoints"):
+        (step / "manifest.json").unlink(missing_ok=True)
+    assert "none is whole" in refused(capsys, copy)
