@@ -9,10 +9,14 @@ os.environ["EMOTION_JAX_CACHE"] = os.devnull  # only the fixture's cache may be 
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from emotion_jax import config
 
+# The same examples in every run: a new failure is a new fault, not a new draw.
+settings.register_profile("tests", derandomize=True, deadline=None)
+settings.load_profile("tests")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of the time here is XLA compiling; what is tested holds for unoptimised programs as well.

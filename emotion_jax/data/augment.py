@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emotion_jax.config import AugmentSettings
 
@@ -96,17 +97,33 @@ def apply(images: jax.Array, p: Parameters, settings: AugmentSettings) -> jax.Ar
     x = images.astype(jnp.float32)
     if warps(settings):
         x = _warp(x, p.matrix)
-    elif settings.flip:
-        x = jnp.where(p.matrix[:, 0, 0][:, None, None, None] < 0, x[:, :, ::-1], x)
+    return change_pixels(jnp, x, p, settings)
+
+
+def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) -> Any:
+    """All of the policy but the warp, in JAX and TensorFlow alike.
+
+    Args:
+      lib: jax.numpy or tensorflow; minimum, maximum and where are what they have in common.
+      x: float32 [n, S, S, C] in [0, 255], warped where ``warps(settings)``.
+      p: from ``parameters``.
+      settings: the same.
+
+    Returns:
+      Of the shape, type and range of ``x``.
+    """
+    size = x.shape[1]
+    if settings.flip and not warps(settings):
+        x = lib.where(p.matrix[:, 0, 0][:, None, None, None] < 0, x[:, :, ::-1], x)
     if settings.brightness or settings.contrast:
         gain, bias = (a[:, None, None, None] for a in (p.gain, p.bias))
-        x = jnp.clip(gain * x + bias, 0.0, 255.0)
+        x = lib.minimum(lib.maximum(gain * x + bias, 0.0), 255.0)
     if settings.erase:
-        at = jnp.arange(x.shape[1], dtype=jnp.float32)[None, :]
+        at = np.arange(size, dtype=np.float32)[None, :]
         y0, x0, y1, x1 = (p.box[:, i, None] for i in range(4))
-        rows, columns = (at >= y0) & (at < y1), (at >= x0) & (at < x1)
+        rows, columns = (y0 <= at) & (y1 > at), (x0 <= at) & (x1 > at)
         inside = rows[:, :, None] & columns[:, None, :]
-        x = jnp.where(inside[..., None], MID_GREY, x)
+        x = lib.where(inside[..., None], MID_GREY, x)
     return x
 
 

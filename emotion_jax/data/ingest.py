@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,13 @@ def ingest(
                 records = _build(listing, preprocess, recipe, cache, key, workers, progress)
                 content = {"dataset": records.fingerprint, "problems": records.problems}
                 files.write_text_atomic(pointer, json.dumps(content))
-            return records
     except OSError as error:
         raise UserError(
             f"Cannot write the data cache {cache}: {error.strerror or error}; "
             "set EMOTION_JAX_CACHE to a folder on a disk with room."
         ) from None
+    # The cache knows what could not be read; what was not even an image file is the listing's.
+    return replace(records, problems=tuple(sorted((*listing.problems, *records.problems))))
 
 
 def _known(pointer: Path, cache: Path) -> Records | None:
@@ -147,7 +148,7 @@ def _build(
             if _index(final) is None:
                 shutil.rmtree(final, ignore_errors=True)
                 made.rename(final)
-        problems = (*listing.problems, *writer.problems)
+        problems = tuple(writer.problems)
         return Records(final, fingerprint, listing.classes, problems, writer.index)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

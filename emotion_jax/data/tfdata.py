@@ -129,15 +129,5 @@ def apply(images: Any, p: augment.Parameters, settings: DataSettings) -> Any:
             interpolation="BILINEAR",
             fill_mode="NEAREST",
         )
-    elif s.flip:
-        x = tf.where(p.matrix[:, 0, 0][:, None, None, None] < 0, x[:, :, ::-1], x)
-    if s.brightness or s.contrast:
-        gain, bias = (a[:, None, None, None] for a in (p.gain, p.bias))
-        x = tf.clip_by_value(gain * x + bias, 0.0, 255.0)
-    if s.erase:
-        at = tf.range(size, dtype=tf.float32)[None, :]
-        y0, x0, y1, x1 = (p.box[:, i, None] for i in range(4))
-        down, across = (at >= y0) & (at < y1), (at >= x0) & (at < x1)
-        inside = down[:, :, None] & across[:, None, :]
-        x = tf.where(inside[..., None], augment.MID_GREY, x)
-    return x
+        x = tf.ensure_shape(x, images.shape)
+    return augment.change_pixels(tf, x, p, s)

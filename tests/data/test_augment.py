@@ -201,10 +201,12 @@ def test_erased_boxes_are_whole_pixels_inside_the_image_and_in_their_range(s, si
     # Sides are rounded to whole pixels, so half a pixel is allowed on either.
     longest = math.sqrt(s.erase_area[1] * augment.ERASE_ASPECT) * size + 0.51
     assert (np.maximum(height, width) <= max(longest, 1)).all()
-    largest, smallest = (np.maximum(a, 0) for a in ((height - 0.51), (height + 0.51)))
-    assert (largest * np.maximum(width - 0.51, 0) <= s.erase_area[1] * size**2 + 1e-3).all()
+    rounded = (height > 1) & (width > 1)  # but never to less than one
+    smallest = ((height - 0.51) * (width - 0.51))[rounded]
+    assert (smallest <= s.erase_area[1] * size**2 + 1e-3).all()
     uncut = (height < size) & (width < size)
-    assert (smallest * (width + 0.51) >= s.erase_area[0] * size**2 - 1e-3)[uncut].all()
+    largest = ((height + 0.51) * (width + 0.51))[uncut]
+    assert (largest >= s.erase_area[0] * size**2 - 1e-3).all()
 
 
 def test_erasing_reaches_every_pixel_alike():
