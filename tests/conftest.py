@@ -1,10 +1,16 @@
 """Strictness for every test, and eight simulated devices for all that shards."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["EMOTION_JAX_CACHE"] = os.devnull  # only the fixture's cache may be written
+# What one test compiled the next finds again, here and in the processes that tests start.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="emotion-jax-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np
@@ -14,6 +20,7 @@ from PIL import Image
 
 from emotion_jax import config
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # The same examples in every run: a new failure is a new fault, not a new draw.
 settings.register_profile("tests", derandomize=True, deadline=None)
 settings.load_profile("tests")

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from emotion_jax.cli import common
+from emotion_jax.config import cache_dir
 
 DESCRIPTION = """Evaluate a checkpoint: scikit-learn's metrics, predictions, figures, a page.
 
@@ -48,26 +49,27 @@ def _evaluate(args: Evaluate) -> None:
     from emotion_jax.errors import UserError
     from emotion_jax.evaluation import votes
     from emotion_jax.evaluation.evaluate import evaluate
-    from emotion_jax.training import trained
+    from emotion_jax.training import compilation, trained
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
-    model = trained.load(trained.resolve(args.checkpoint))
-    settings = model.config.data
-    if args.data is not None:
-        settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
-    elif settings.dir is None:
-        print("No --data was given: evaluating on the synthetic faces that it was trained on.")
-    split, problems = dataset.load_split(settings, args.split, model.classes, progress=True)
-    if problems:
-        print(describe(problems), file=sys.stderr)
-    note = None
-    if args.votes is not None:
-        split, note = votes.relabel(split, args.votes, model.classes)
-        print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
-    result = evaluate(model, split, args.tta, args.batch_size, progress=True)
-    result.report["protocol"]["votes"] = note
-    name = f"{args.split}-tta" if args.tta else args.split
-    out = args.out or model.path.parent.parent / "evaluation" / name
-    result.write(out)
-    print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")
+    with compilation.cached(cache_dir() / "xla"):
+        model = trained.load(trained.resolve(args.checkpoint))
+        settings = model.config.data
+        if args.data is not None:
+            settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
+        elif settings.dir is None:
+            print("No --data was given: evaluating on the synthetic faces that it was trained on.")
+        split, problems = dataset.load_split(settings, args.split, model.classes, progress=True)
+        if problems:
+            print(describe(problems), file=sys.stderr)
+        note = None
+        if args.votes is not None:
+            split, note = votes.relabel(split, args.votes, model.classes)
+            print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
+        result = evaluate(model, split, args.tta, args.batch_size, progress=True)
+        result.report["protocol"]["votes"] = note
+        name = f"{args.split}-tta" if args.tta else args.split
+        out = args.out or model.path.parent.parent / "evaluation" / name
+        result.write(out)
+        print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")
