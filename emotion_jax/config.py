@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -85,6 +85,14 @@ class DataSettings(Settings):
     workers: int = Field(0, ge=0)
     """Threads that read images; 0: chosen for the machine."""
     augment: AugmentSettings = AugmentSettings()
+
+    @pydantic.field_validator("dir", "stage_to")
+    @classmethod
+    def _writable(cls, path: Path | None) -> Path | None:
+        # Such a name could be used, but no TOML or JSON file of the run could hold it.
+        if path is not None and not re.fullmatch(r"[^\0\ud800-\udfff]*", str(path)):
+            raise ValueError("a name that is not valid UTF-8; rename the folder")
+        return path
 
 
 class ModelSettings(Settings):
@@ -167,6 +175,7 @@ _SECTIONS = {
     "LoggingSettings": "logging.",
 }
 _PREFIX = "Value error, "  # of pydantic's, before the message of a validator
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Config:
@@ -177,7 +186,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Config:
     """
     try:
         # By way of JSON, where strict still lets a list be a tuple and a text be a path.
-        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+        return Config.model_validate_json(json.dumps(values, default=_plain), strict=True)
     except pydantic.ValidationError as error:
         raise UserError(f"{source}: {_sentence(error)}.") from None
 
@@ -189,7 +198,8 @@ def load(path: Path) -> Config:
       UserError: there is no such file, it is no TOML, or it does not hold a valid Config.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows' editors begin a file with a byte order mark.
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"Cannot read the config {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -231,15 +241,22 @@ def parse(
 
 def unboxed(text: str) -> str:
     """Reduce an error box of tyro's to its first sentence."""
+    text = _COLOUR.sub("", text)  # a terminal gets them, whatever stderr is
     # Rules divide title, message and help; where the output is ASCII the title is no part of one.
-    lines = [line.strip("│ ") for line in text.splitlines()]
-    parts = re.split(r"\n(?:[╭╰]|[─-]{3}).*", "\n".join(["", *lines]))
+    has_box = text.startswith("╭")
+    lines = [line.strip("│ " if has_box else " ") for line in text.splitlines()]
+    parts = re.split(r"\n(?:[╭╰].*|[─-]{3,}(?=\n|$))", "\n".join(["", *lines]))
     bodies = [" ".join(part.split()) for part in parts if part.strip()] or [""]
-    message = bodies[0] if "│" in text or len(bodies) == 1 else bodies[1]
+    message = bodies[0] if has_box or len(bodies) == 1 else bodies[1]
     if invalid := re.search(r"validation error.* for (\w+) (\S+) (.*?) \[type=", message):
         reason = invalid[3].removeprefix(_PREFIX)
         message = f"--{_SECTIONS.get(invalid[1], '')}{invalid[2]}: {reason}"
     return f"{message.rstrip('. ')}. See --help."
+
+
+def _plain(value: object) -> Any:
+    # TOML has dates and times, no setting has: an object is refused wherever it stands.
+    return str(value) if isinstance(value, PurePath) else {"date or time": str(value)}
 
 
 def _sentence(error: pydantic.ValidationError) -> str:
@@ -267,4 +284,5 @@ def cache_dir() -> Path:
     """Where derived data is kept: ``EMOTION_JAX_CACHE``, or the user's cache directory."""
     import platformdirs
 
-    return Path(os.environ.get("EMOTION_JAX_CACHE") or platformdirs.user_cache_dir("emotion_jax"))
+    path = os.environ.get("EMOTION_JAX_CACHE") or platformdirs.user_cache_dir("emotion_jax")
+    return Path(os.path.expanduser(path))  # a notebook or a Dockerfile leaves ~ as it is

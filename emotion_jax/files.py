@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -44,6 +45,25 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Take ``size`` bytes of the folder's disk and give them back.
+
+    Raises:
+      OSError: the disk, or what the user may have of it, is full.
+    """
+    if size and hasattr(os, "posix_fallocate"):
+        path = folder / f".{secrets.token_hex(8)}.tmp"
+        try:
+            with path.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            # Not every file system can; then it is the writing that tells.
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

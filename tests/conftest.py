@@ -30,10 +30,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
-def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=1, help="kill -9 this often in the kill test")
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache of its own for every test."""

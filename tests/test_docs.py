@@ -22,4 +22,4 @@ def test_what_the_documents_name_is_there():
 
 def test_no_file_is_too_long_to_read_in_one_sitting():
     sizes = {p: len(p.read_text().splitlines()) for p in (ROOT / "emotion_jax").rglob("*.py")}
-    assert {path.name: n for path, n in sizes.items() if n > 280} == {}
+    assert {path.name: n for path, n in sizes.items() if n > 300} == {}

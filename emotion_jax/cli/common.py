@@ -49,6 +49,7 @@ def run(work: Callable[[], None]) -> None:
     try:
         with signals.raised():
             work()
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -57,6 +58,17 @@ def run(work: Callable[[], None]) -> None:
         print(f"Stopped by {name}; the same command goes on from here.", file=sys.stderr)
         raise SystemExit(stop.exit_code) from None
     except BrokenPipeError:
-        # The reader of our output is gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader is gone
         raise SystemExit(141) from None
+    except OSError as error:
+        # Our output goes to a full disk, or it is a file of which nothing more is known here.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        _drop_output()
+        raise SystemExit(2) from None
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere; Python would complain of it once more at exit."""
+    with contextlib.suppress(io.UnsupportedOperation):  # of a captured stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """``emotion-jax COMMAND ...``: the same commands as in scripts/."""
 
 import importlib
+import signal
 import sys
 
 COMMANDS = {
@@ -21,4 +22,8 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}; see emotion-jax --help.", file=sys.stderr)
         raise SystemExit(2)
-    importlib.import_module(f"emotion_jax.cli.{name}").main(rest)
+    # Ctrl-C before the command has its own handler: no traceback.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    module = importlib.import_module(f"emotion_jax.cli.{name}")
+    signal.signal(signal.SIGINT, before)
+    module.main(rest)

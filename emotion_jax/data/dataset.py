@@ -1,5 +1,6 @@
 """From the data settings to splits that can be indexed."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +95,11 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
       UserError: it is missing or not usable.
     """
     listing = folder.list_tree(locate(settings, progress))
+    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
     images = tuple(file for file in listing.images if file.split in ("train", "test"))
-    records = _ingest(replace(listing, images=images), settings, progress)
+    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
+    listing = replace(listing, images=images, problems=problems)
+    records = _ingest(listing, settings, progress)
     whole = _split(records, "train", settings)
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
@@ -137,9 +141,9 @@ def locate(settings: DataSettings, progress: bool = False) -> Path:
     cache = config.cache_dir()
     if settings.dir is None:
         return synthetic.ensure(cache)
-    source = settings.dir.expanduser()
+    source = _home(settings.dir)
     if settings.stage_to is not None:
-        source = staging.stage(source, settings.stage_to.expanduser(), progress)
+        source = staging.stage(source, _home(settings.stage_to), progress)
     return staging.resolve(source, cache, progress)
 
 
@@ -157,6 +161,11 @@ def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     std = np.sqrt(np.maximum(square / pixels - mean**2, 1e-12))
     # Six digits are kept: what the checkpoint's JSON says is what the network computes with.
     return tuple(mean.round(6).tolist()), tuple(std.round(6).tolist())
+
+
+def _home(path: Path) -> Path:
+    # Not Path.expanduser, which raises where there is no such user.
+    return Path(os.path.expanduser(path))
 
 
 def _ingest(listing: folder.Listing, settings: DataSettings, progress: bool) -> Records:
@@ -182,8 +191,11 @@ def _split(records: Records, name: str, settings: DataSettings) -> Split:
 
 
 def _in_memory(source: Any, n: int) -> np.ndarray:
-    chunks = (range(a, min(a + CHUNK, n)) for a in range(0, n, CHUNK))
-    return np.concatenate([_read(source, chunk) for chunk in chunks])
+    images = np.empty((n, *source.dataset_info.features["image"].shape), np.uint8)
+    for start in range(0, n, CHUNK):  # in place: joining chunks would take the memory twice
+        stop = min(start + CHUNK, n)
+        images[start:stop] = _read(source, range(start, stop))
+    return images
 
 
 def _read(source: Any, rows: Sequence[int]) -> np.ndarray:

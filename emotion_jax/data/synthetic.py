@@ -7,7 +7,6 @@ expressions shade into neutral and into each other, so a perfect score is out of
 
 import math
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,15 +210,16 @@ def ensure(cache: Path) -> Path:
       UserError: the cache cannot be written.
     """
     final = cache / "synthetic" / f"v{VERSION}"
-    if final.is_dir():
-        return final
     try:
+        if final.is_dir():
+            return final
         final.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(final.with_suffix(".lock")):
-            for stale in final.parent.glob("drawing-*"):
-                shutil.rmtree(stale)  # its owner is dead: the lock is ours
             if not final.is_dir():
-                temporary = Path(tempfile.mkdtemp(prefix="drawing-", dir=final.parent))
+                # Not tempfile: its folders are private (0700) whatever the umask says.
+                temporary = final.with_suffix(".drawing")
+                if temporary.exists():
+                    shutil.rmtree(temporary)  # its owner is dead: the lock is ours
                 write_tree(temporary)
                 temporary.rename(final)
     except OSError as error:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from emotion_jax.data.dataset import Split
@@ -65,7 +64,7 @@ def evaluate(
     mesh = mesh_lib.make()
     views = trained.description["tta"] if tta else ["identity"]
     predict_fn = predict_lib.make_predict(trained.module, mesh, views)
-    variables = jax.device_put(trained.variables, mesh_lib.replicated(mesh))
+    variables = mesh_lib.put(trained.variables, mesh_lib.replicated(mesh))
     title = f"evaluating {split.name}" if progress else ""
     logs, sums = predict_lib.predict(predict_fn, variables, split, batch_size, mesh, title)
     probs = np.exp(logs.astype(np.float64))

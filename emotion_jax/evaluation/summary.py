@@ -9,13 +9,14 @@ from emotion_jax import files
 from emotion_jax.data.dataset import Dataset
 from emotion_jax.evaluation import plots
 from emotion_jax.evaluation.evaluate import evaluate
+from emotion_jax.training import multihost
 from emotion_jax.training import trained as trained_lib
 
 
 def finish(
     workdir: Path, data: Dataset, history: Sequence[dict[str, Any]], progress: bool = False
 ) -> str:
-    """Evaluate the best step, write report/, curves.png and summary.json.
+    """Evaluate the best step; the main process writes report/, curves.png and summary.json.
 
     Args:
       workdir: of the run.
@@ -29,10 +30,14 @@ def finish(
     Raises:
       UserError: no checkpoint is whole, or a file cannot be written.
     """
-    best = trained_lib.load(trained_lib.resolve(workdir))
+    step = multihost.step_of_main(workdir / "checkpoints", lambda: trained_lib.resolve(workdir))
+    assert step is not None  # resolve has raised
+    best = trained_lib.load(step)
     splits = {"train": data.train, "val": data.validation}
     splits |= {"test": data.test} if data.test is not None else {}
     results = {name: evaluate(best, split, progress=progress) for name, split in splits.items()}
+    if not multihost.is_main():
+        return ""
     reported = results["test" if data.test is not None else "val"]
     reported.write(workdir / "report")
     write_curves(workdir, history)

@@ -29,6 +29,7 @@ from emotion_jax.training.state import TrainState
 
 MODEL = ("params", "batch_stats")
 UNFINISHED = ".unfinished"
+OVERHEAD = 2**18  # bytes of a step beside its arrays, about
 
 
 class Store:
@@ -46,6 +47,7 @@ class Store:
         self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+        self._why = ""  # the last save failed
         if jax.process_index() == 0:
             with files.reported(self.directory):
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,10 @@ class Store:
         except UserError as failed:
             if error is None:
                 raise
-            print(failed, file=sys.stderr)  # what ended the block is the better reason
+            if isinstance(error, UserError) and not self.directory.is_dir():
+                raise failed from None  # why the other thing failed as well
+            if self._why not in str(error):  # a full disk meets more than one file
+                print(failed, file=sys.stderr)
         finally:
             self._writer.shutdown()
 
@@ -91,15 +96,20 @@ class Store:
           UserError: it failed.
         """
         pending, self._pending = self._pending, None
-        if pending is not None:
-            try:
+        try:
+            if pending is not None:
                 pending.result()
-            except (OSError, ValueError) as error:  # TensorStore's of a full disk is a ValueError
-                reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+            self._why = saved.reason(error)
+            if not self.directory.is_dir():
                 raise UserError(
-                    f"Cannot write a checkpoint to {self.directory}: {reason}; "
-                    "the checkpoints before it are intact: make room and run the command again."
+                    f"{self.directory} was removed or unmounted while the run went on "
+                    f"({self._why}): bring it back, or begin anew with the same command."
                 ) from None
+            raise UserError(
+                f"Cannot write a checkpoint to {self.directory}: {self._why}; the checkpoints "
+                "before it are intact: make room and run the command again."
+            ) from None
 
     def newest_good(self) -> Path | None:
         """The newest step whose files are what was written; bad ones go to quarantine, with a word.
@@ -113,7 +123,9 @@ class Store:
             fault = saved.verify(step)
             if fault is None:
                 for path, reason in bad if jax.process_index() == 0 else ():
-                    print(f"{_quarantine(path)}: {reason}; going on from {step}.", file=sys.stderr)
+                    with files.reported(self.directory.parent / "quarantine"):
+                        moved = _quarantine(path)
+                    print(f"{moved}: {reason}; going on from {step}.", file=sys.stderr)
                 return step
             bad.append((step, fault))
         if bad:
@@ -128,19 +140,14 @@ class Store:
         temporary = final.with_name(final.name + UNFINISHED)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        writer = saved.checkpointer()
-        writer.save(temporary / "model", {name: tree[name] for name in MODEL})
-        writer.save(temporary / "training", {k: v for k, v in tree.items() if k not in MODEL})
-        (temporary / "description.json").write_text(description)
-        np.save(temporary / "train_hashes.npy", hashes, allow_pickle=False)
-        digests = {name: saved.sha256(temporary / name) for name in saved.names(temporary)}
-        manifest = json.dumps(digests)
-        files.write_text_atomic(temporary / "manifest.json", manifest)
-        for name in saved.names(temporary):
-            files.sync(temporary / name)
-        if final.exists():  # never by a run of ours, so it is not ours to delete
-            _quarantine(final)
-        temporary.rename(final)
+        try:
+            _fill(temporary, tree, description, hashes)
+            if final.exists():  # never by a run of ours, so it is not ours to delete
+                _quarantine(final)
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)  # room for what else is to be written
+            raise
         files.sync(self.directory)
         self._prune()
 
@@ -150,6 +157,20 @@ class Store:
         for step in found:
             if step not in keep:  # renamed first: half a step must not look like one
                 shutil.rmtree(step.rename(step.with_name(step.name + UNFINISHED)))
+
+
+def _fill(folder: Path, tree: dict[str, Any], description: str, hashes: np.ndarray) -> None:
+    """Write a step's files, the manifest last, and have them reach the disk."""
+    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
+    files.check_room(folder, size + OVERHEAD)
+    saved.write_tree(folder / "model", {name: tree[name] for name in MODEL})
+    saved.write_tree(folder / "training", {k: v for k, v in tree.items() if k not in MODEL})
+    (folder / "description.json").write_text(description)
+    np.save(folder / "train_hashes.npy", hashes, allow_pickle=False)
+    digests = {name: saved.sha256(folder / name) for name in saved.names(folder)}
+    files.write_text_atomic(folder / "manifest.json", json.dumps(digests))
+    for name in saved.names(folder):
+        files.sync(folder / name)
 
 
 def _quarantine(step: Path) -> Path:

@@ -22,15 +22,15 @@ def cached(directory: Path) -> Iterator[None]:
     A directory that the user gave to JAX (JAX_COMPILATION_CACHE_DIR) is used instead. An entry
     that cannot be read is deleted, with a line on stderr, and compiled anew.
     """
-    given = jax.config.jax_compilation_cache_dir
-    place = Path(given or directory)
-    settings = {
-        "jax_compilation_cache_dir": str(place),
+    settings: dict[str, Any] = {
+        "jax_compilation_cache_dir": str(directory),
         # Small programs are many here: most of the time before the first step is theirs.
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     before = {name: getattr(jax.config, name) for name in settings}
+    place = Path(before["jax_compilation_cache_dir"] or directory)
+    settings["jax_compilation_cache_dir"] = str(place)
     with warnings.catch_warnings():
         warnings.showwarning = _shown_by(place, warnings.showwarning)
         for told in (UNREADABLE, UNWRITABLE):

@@ -12,6 +12,12 @@ from emotion_jax.config import Config
 from emotion_jax.training.workdir import Row
 
 
+def silenced(config: Config) -> Config:
+    """``config`` without bars and TensorBoard."""
+    logging = config.logging.model_copy(update={"progress": False, "tensorboard": False})
+    return config.model_copy(update={"logging": logging})
+
+
 class Log:
     """A context manager around the loop.
 

@@ -1,5 +1,6 @@
 """The loop around the step: epochs, validation, checkpoints, early stopping, signals."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,16 @@ from emotion_jax import models
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset, normalisation
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
-from emotion_jax.training import checkpoint, description, optimizer, saved, signals, step, workdir
+from emotion_jax.training import (
+    checkpoint,
+    description,
+    multihost,
+    optimizer,
+    saved,
+    signals,
+    step,
+    workdir,
+)
 from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
@@ -50,6 +60,7 @@ class Program:
     config: Config
     data: Dataset
     feed: feed_lib.Feed
+    key: jax.Array
     train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
     validate: Callable[[TrainState], dict[str, float]]
     rate: Callable[[int], Any]
@@ -92,6 +103,8 @@ def _train(
     store: checkpoint.Store,
     on_epoch: Callable[[Sequence[Row]], None],
 ) -> tuple[Row, ...]:
+    multihost.check_same("settings", json.dumps(workdir.agreed(config)))
+    multihost.check_same("images", data.fingerprint)
     program, progress = _build(config, data, store)
     workdir.write_history(folder, progress.history)
     total = config.training.epochs * program.feed.steps_per_epoch
@@ -127,6 +140,7 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         config=config,
         data=data,
         feed=feed,
+        key=state_lib.make_key(config.training.seed, mesh),
         train_step=step.make_train_step(module, tx, config.training, weights, feed.prepare, mesh),
         validate=validate,
         rate=rate,
@@ -142,7 +156,7 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
 
 def _restore(program: Program, state: TrainState) -> Progress:
     """The newest good checkpoint laid out as ``state`` is, or ``state`` itself."""
-    newest = program.store.newest_good()
+    newest = multihost.step_of_main(program.store.directory, program.store.newest_good)
     if newest is None:
         return Progress(state, 0, (), 0.0)
     about = saved.read_description(newest)
@@ -164,20 +178,21 @@ def _run(
     on_epoch: Callable[[Sequence[Row]], None],
 ) -> Progress:
     training, per_epoch = program.config.training, program.feed.steps_per_epoch
-    key = jax.random.key(training.seed)
     saved_at = time.monotonic()
     clock = Clock(progress.step, progress.seconds)
     with signals.deferred() as stopped:
         for fed in program.feed.fed(progress.step, total):
-            state, metrics = program.train_step(progress.state, fed, key)
+            state, metrics = program.train_step(progress.state, fed, program.key)
             progress = replace(progress, state=state, step=progress.step + 1)
             log.step()
             clock.step(progress.step, metrics)
-            if progress.step % program.config.logging.every_steps == 0:
+            look = progress.step % program.config.logging.every_steps == 0
+            if look:
                 _look(program, progress, metrics, log)
             done = progress.step % per_epoch == 0
             overdue = time.monotonic() - saved_at > 60 * training.save_minutes
-            signum = stopped()  # asked once: one that comes later waits for the next step
+            # Asked once: a signal that comes later waits for the next step.
+            signum, overdue = multihost.decide(stopped(), overdue, now=look or done)
             if done or overdue or signum:
                 _check_finite(program, progress)
                 progress = replace(progress, seconds=clock.seconds())
@@ -194,8 +209,9 @@ def _run(
                 raise Interrupted(signum)
             if done and _exhausted(progress.history, training.patience):
                 break
-        if stopped():
-            raise Interrupted(stopped())
+        signum, _ = multihost.decide(stopped(), False, now=True)
+        if signum:
+            raise Interrupted(signum)
     return progress
 
 

@@ -1,13 +1,19 @@
 """One axis of devices, "data": batches are split over it, everything else is on each device."""
 
+from typing import Any
+
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from emotion_jax.errors import UserError
 
 
 def make() -> Mesh:
     """All devices of all processes, in a row."""
+    if jax.process_count() > 1:  # in the order in which the processes share the rows of a batch
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -19,6 +25,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_batch(mesh: Mesh) -> NamedSharding:
     """The first axis split over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put(tree: Any, sharding: Sharding) -> Any:
+    """Lay out arrays that every process holds whole; nothing is sent between processes."""
+
+    def put_leaf(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put_leaf, tree)
 
 
 def check_batch(mesh: Mesh, batch_size: int) -> None:

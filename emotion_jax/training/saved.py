@@ -1,8 +1,13 @@
 """Finished checkpoints: which steps there are, whether they are whole, what they hold."""
 
+import contextlib
 import hashlib
 import json
+import logging
+import os
+import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,8 @@ from flax import serialization
 
 from emotion_jax.errors import UserError
 from emotion_jax.training.state import TrainState
+
+GRACE = 0.5  # seconds, for the failures that come after the first
 
 
 def steps(directory: Path) -> list[Path]:
@@ -133,6 +140,49 @@ def checkpointer() -> ocp.Checkpointer:
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def write_tree(path: Path, tree: dict[str, Any]) -> None:
+    """Save arrays with Orbax.
+
+    Raises:
+      OSError, ValueError: they cannot be written; ``reason`` says why.
+    """
+    with _quiet():
+        try:
+            checkpointer().save(path, tree)
+        except (OSError, ValueError):
+            time.sleep(GRACE)
+            raise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the block Orbax raises errors without also showing pages of tracebacks."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def others(unraisable: Any) -> None:
+        # TensorStore's, of the other arrays: Orbax has given up at the first error.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    logger.addFilter(nothing)
+    sys.unraisablehook = others
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(nothing)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a tree could not be written, in a few words."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
 
 
 def _restore(path: Path) -> dict[str, Any]:

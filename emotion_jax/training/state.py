@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -40,8 +41,13 @@ class TrainState(struct.PyTreeNode):
 
 def without_sums(state: TrainState) -> TrainState:
     """The state with the sums of a new epoch, laid out as before (or the step would recompile)."""
-    sums = jax.tree.map(lambda a: jax.device_put(jnp.zeros_like(a), a.sharding), state.sums)
-    return state.replace(sums=sums)
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), state.sums)
+    return state.replace(sums=mesh_lib.put(zeros, state.step.sharding))
+
+
+def make_key(seed: int, mesh: Mesh) -> jax.Array:
+    """The run's key, on every device of ``mesh``: one that all processes can give to a program."""
+    return jax.jit(lambda: jax.random.key(seed), out_shardings=mesh_lib.replicated(mesh))()
 
 
 def create(
@@ -65,4 +71,4 @@ def create(
             bad_step=jnp.zeros((), jnp.int32),
         )
 
-    return jax.jit(init, out_shardings=mesh_lib.replicated(mesh))(jax.random.key(seed))
+    return jax.jit(init, out_shardings=mesh_lib.replicated(mesh))(make_key(seed, mesh))

@@ -12,6 +12,7 @@ from emotion_jax import config as config_lib
 from emotion_jax import files
 from emotion_jax.config import Config
 from emotion_jax.errors import UserError
+from emotion_jax.training import multihost, saved
 
 Row = dict[str, Any]
 
@@ -21,12 +22,15 @@ FREE = ("data.dir", "data.stage_to", "logging.")
 
 @contextlib.contextmanager
 def opened(workdir: Path, config: Config) -> Iterator[None]:
-    """Hold the workdir for ``config``, and note it there.
+    """Hold the workdir for ``config``, and note it there; of several processes the main one does.
 
     Raises:
       UserError: it cannot be written, another process trains in it, it holds something else, or
         its run has another configuration.
     """
+    if not multihost.is_main():
+        yield
+        return
     with files.reported(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workdir / ".lock", blocking=False)
@@ -38,10 +42,12 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
             ) from None
     try:
         path = workdir / "config.toml"
-        if path.is_file():
-            check_same(config_lib.load(path), config, workdir)
-        elif (workdir / "checkpoints").exists():
-            raise UserError(f"{workdir} has checkpoints but no config.toml; use another --workdir.")
+        before = config_lib.load(path) if path.is_file() else None
+        if saved.steps(workdir / "checkpoints"):
+            if before is None:
+                raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
+            # Before the first checkpoint there is nothing that other settings could spoil.
+            check_same(before, config, workdir)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
         yield
@@ -65,12 +71,21 @@ def check_same(before: Config, now: Config, workdir: Path) -> None:
             )
 
 
+def agreed(config: Config) -> dict[str, Any]:
+    """The settings, by name, that all processes of a run need to have in common."""
+    settings = config_lib.flatten(config)
+    names = [name for name in settings if not name.startswith(FREE)]
+    return {name: settings[name] for name in (*names, "logging.every_steps")}
+
+
 def write_history(workdir: Path, history: Sequence[Row]) -> None:
-    """Write metrics.jsonl anew: the rows of the epochs up to the state that is held.
+    """Write metrics.jsonl anew (the main process): the epochs up to the state that is held.
 
     Raises:
       UserError: it cannot be written.
     """
+    if not multihost.is_main():
+        return
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in history)
     with files.reported(workdir):
         files.write_text_atomic(workdir / "metrics.jsonl", text)

@@ -1,9 +1,4 @@
 import json
-import os
-import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,50 +107,3 @@ def test_a_workdir_that_cannot_be_made(arguments, tiny_tree, tmp_path, capsys):
         train.main(arguments(tiny_tree, tmp_path / "file" / "run"))
     assert stop.value.code == 2
     assert "Cannot write to" in capsys.readouterr().err
-
-
-def start(argv, **environment):
-    """scripts/train.py in a process of its own, with one device."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *argv]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=os.environ | environment, **pipes)
-
-
-def finish(argv):
-    process = start(argv)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-
-
-@pytest.mark.parametrize("pipeline", ["resident", "tfdata"])
-def test_killed_at_any_moment_then_the_same_predictions(
-    pipeline, arguments, tiny_tree, tmp_path, pytestconfig
-):
-    kills = pytestconfig.getoption("--kills")
-    more = ["--data.pipeline", pipeline, "--training.save_minutes", "1e-9"]
-    began = time.monotonic()
-    finish(arguments(tiny_tree, tmp_path / "whole", *more))
-    duration = time.monotonic() - began
-    rng = random.Random(0)
-    for _ in range(kills):
-        process = start(arguments(tiny_tree, tmp_path / "parts", *more))
-        time.sleep(duration * rng.uniform(0.2, 0.9))
-        process.kill()
-        process.communicate()
-    finish(arguments(tiny_tree, tmp_path / "parts", *more))
-    whole, parts = (tmp_path / name / "report" / "predictions.csv" for name in ("whole", "parts"))
-    assert parts.read_bytes() == whole.read_bytes()
-
-
-def test_ctrl_c_leaves_a_run_that_goes_on(arguments, tiny_tree, tmp_path):
-    argv = arguments(tiny_tree, tmp_path, "--data.pipeline", "resident", "--training.epochs", 2000)
-    process = start(argv)
-    while not (tmp_path / "metrics.jsonl").is_file() or not (tmp_path / "curves.png").is_file():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(2)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert "Traceback" not in output
-    assert "Stopped by SIGINT" in output
-    assert any((tmp_path / "checkpoints").iterdir())

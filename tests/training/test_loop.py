@@ -143,6 +143,22 @@ def test_other_settings_are_refused_by_name(tiny_config, tmp_path):
     run(changed(tiny_config, epochs=1).model_copy(update={"logging": louder}), tmp_path)
 
 
+def test_settings_can_be_mended_until_there_is_a_checkpoint(tiny_config, tmp_path):
+    with pytest.raises(UserError, match=r"training\.batch_size"):
+        run(changed(tiny_config, epochs=1, batch_size=4096), tmp_path)
+    assert len(run(changed(tiny_config, epochs=1), tmp_path)) == 1
+    (tmp_path / "config.toml").unlink()
+    with pytest.raises(UserError, match=r"no config\.toml"):
+        run(changed(tiny_config, epochs=1), tmp_path)
+
+
+def test_a_config_of_somebody_elses_is_not_overwritten(tiny_config, tmp_path):
+    (tmp_path / "config.toml").write_text("theirs = true\n")
+    with pytest.raises(UserError, match="theirs: there is no such setting"):
+        run(tiny_config, tmp_path)
+    assert (tmp_path / "config.toml").read_text() == "theirs = true\n"
+
+
 def test_a_schedule_fixes_the_epochs(tiny_config, tmp_path):
     run(changed(tiny_config, epochs=1, schedule="cosine"), tmp_path)
     with pytest.raises(UserError, match=r"training\.epochs is 2"):
