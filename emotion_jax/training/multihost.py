@@ -32,10 +32,12 @@ TIMEOUT = "EMOTION_JAX_MEET_SECONDS"
 
 MEET_SECONDS = 120  # until all processes have come
 HEARTBEAT_SECONDS = 30  # a process that is silent for longer is lost
-LEAVE_SECONDS = 10  # that a process which fails waits for others that fail for the same reason
+LEAVE_SECONDS = 5  # that a process which fails waits for others that fail for the same reason
 
-AGAIN = "start the same command on every process again: the run goes on from its last checkpoint"
-LOST = f"error: Another process of this run has ended or cannot be reached; {AGAIN}."
+LOST = (
+    "error: Another process of this run has ended or cannot be reached (its own output says why); "
+    "the same command on every process goes on from the last checkpoint."
+)
 MISSING = (
     f"error: --multihost: the processes did not meet at {{}} within {{}} seconds; start all of "
     f"them, with the same {ADDRESS}, or raise {TIMEOUT}."

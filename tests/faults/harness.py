@@ -177,11 +177,14 @@ class Run:
 
         steps = self.workdir / "checkpoints"
         said = self.said()
-        for name, place in (("drawing", "synthetic/*/"), ("unpacking", "unpacked/*-*/")):
-            if any(path.suffix != ".lock" and "-" in path.name for path in self.cache.glob(place)):
+        places = {
+            "drawing": "synthetic/*.drawing",
+            "unpacking": "unpacked/*-*",
+            "ingest": "temporary/*",
+        }
+        for name, place in places.items():
+            if any(self.cache.glob(place)):
                 return name
-        if any(self.cache.glob("temporary/*")):
-            return "ingest"
         if "Results: " not in said:
             return "data" if (self.workdir / "config.toml").exists() else "import"
         finished = [int(path.name) for path in saved.steps(steps)]

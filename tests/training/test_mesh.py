@@ -22,6 +22,23 @@ def test_layouts():
     assert [int(shard.data[0, 0]) for shard in shards] == list(range(0, 16, 2))
 
 
+def test_what_every_process_holds_is_laid_out():
+    mesh = mesh_lib.make()
+    tree = {"a": np.arange(16, dtype=np.uint8), "b": np.float32(3)}
+    everywhere = mesh_lib.put(tree, mesh_lib.replicated(mesh))
+    assert everywhere["b"].sharding == mesh_lib.replicated(mesh)
+    assert everywhere["b"].dtype == np.float32
+    (split,) = mesh_lib.put([tree["a"]], mesh_lib.by_batch(mesh))
+    assert [shard.data.tolist() for shard in split.addressable_shards][1] == [2, 3]
+
+
+def test_several_processes_are_in_order(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "devices", lambda: devices[::-1])
+    assert mesh_lib.make().devices.tolist() == devices
+
+
 def test_batches_that_the_devices_cannot_share():
     mesh = mesh_lib.make()
     mesh_lib.check_batch(mesh, 64)
