@@ -3,6 +3,7 @@
 TensorFlow is imported when a pipeline is made, and kept off the accelerators.
 """
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
@@ -25,6 +26,8 @@ def require() -> ModuleType:
     Raises:
       UserError: it is not installed, or has taken an accelerator already.
     """
+    # TensorFlow greets on stderr when it has oneDNN, which nothing here would use.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf
     except ImportError:

@@ -33,7 +33,8 @@ def main(lost: bytes, missing: bytes) -> None:
     text = b"".join(held)
     if TOLD not in text:
         if LOST in text or _FATAL in text:
-            text = (missing if _REGISTERING in text else lost) + b"\n"
+            begin = b"\n" if sys.stderr.isatty() else b""  # below a progress bar
+            text = begin + (missing if _REGISTERING in text else lost) + b"\n"
         sys.stderr.buffer.write(text)
         sys.stderr.buffer.flush()
 

@@ -150,7 +150,7 @@ def write_tree(path: Path, tree: dict[str, Any]) -> None:
     """
     with _quiet():
         try:
-            checkpointer().save(path, tree)
+            checkpointer().save(path.absolute(), tree)  # Orbax takes no other
         except (OSError, ValueError):
             time.sleep(GRACE)
             raise
@@ -186,7 +186,7 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def _restore(path: Path) -> dict[str, Any]:
-    return checkpointer().restore(path)  # NumPy arrays, as they were saved
+    return checkpointer().restore(path.absolute())  # NumPy arrays, as they were saved
 
 
 def names(directory: Path) -> Iterator[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from emotion_jax import config
-from emotion_jax.cli import train
+from emotion_jax.cli import evaluate, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +46,18 @@ def test_the_same_command_again_changes_nothing(finished, arguments, tiny_tree, 
     train.main(arguments(tiny_tree, finished, "--data.pipeline", "resident"))
     assert (finished / "report" / "predictions.csv").read_bytes() == before
     assert "weighted avg" in capsys.readouterr().out
+
+
+def test_the_default_workdir_is_below_the_current_folder(
+    arguments, tiny_tree, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    argv = arguments(tiny_tree, "WORKDIR", "--data.pipeline", "resident", "--training.epochs", "1")
+    place = argv.index("--workdir")
+    train.main(argv[:place] + argv[place + 2 :])
+    assert (tmp_path / "runs" / "synthetic" / "report" / "report.html").is_file()
+    evaluate.main(["runs/synthetic"])
+    assert (tmp_path / "runs" / "synthetic" / "evaluation" / "test" / "report.html").is_file()
 
 
 def test_default_is_the_synthetic_config():

@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from emotion_jax.models import lowering
@@ -128,7 +128,7 @@ def test_target_platform_chooses_the_lowering(channels):
 
 def test_one_export_serves_several_platforms():
     x, w = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 4)
-    exported = jax.export.export(jax.jit(block), platforms=("cpu", "tpu"))(x, w)
+    exported = export.export(jax.jit(block), platforms=("cpu", "tpu"))(x, w)
     found = jax.export.deserialize(exported.serialize()).call(x, w)
     assert max(differences([found], [plain_block(x, w)])) < 1e-5
 

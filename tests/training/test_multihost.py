@@ -190,7 +190,7 @@ def test_one_process_decides_at_every_step():
 
 @pytest.fixture
 def two(monkeypatch):
-    """Has ``multihost`` believe in another process, which answers with ``two.others``."""
+    """Has ``multihost`` believe in another process, which gives these largest values."""
 
     def two(*others, main=True):
         monkeypatch.setattr(jax, "process_count", lambda: 2)
