@@ -205,7 +205,7 @@ def _deduplicated(
 ) -> dict[str, Any] | None:
     if train_hashes is None or hashes is None:
         return None
-    new = ~np.isin(hashes, train_hashes)
+    new = ~np.isin(hashes, train_hashes, kind="sort")
     if not new.any():
         return {"n": 0, "accuracy": None, "f1": None}
     labels, predicted = labels[new], predicted[new]

@@ -129,7 +129,7 @@ def test_target_platform_chooses_the_lowering(channels):
 def test_one_export_serves_several_platforms():
     x, w = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 4)
     exported = export.export(jax.jit(block), platforms=("cpu", "tpu"))(x, w)
-    found = jax.export.deserialize(exported.serialize()).call(x, w)
+    found = export.deserialize(exported.serialize()).call(x, w)
     assert max(differences([found], [plain_block(x, w)])) < 1e-5
 
 
