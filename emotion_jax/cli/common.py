@@ -1,5 +1,6 @@
 """What every command does around its work: arguments, sentences for errors, exit statuses."""
 
+import atexit
 import contextlib
 import io
 import os
@@ -56,6 +57,8 @@ def run(work: Callable[[], None]) -> None:
     except Interrupted as stop:
         name = signal.Signals(stop.exit_code - 128).name
         print(f"Stopped by {name}; the same command goes on from here.", file=sys.stderr)
+        # Threads of XLA's and TensorFlow's may be at work; taking Python down under them crashes.
+        atexit.register(_end, stop.exit_code)
         raise SystemExit(stop.exit_code) from None
     except BrokenPipeError:
         _drop_output()  # its reader is gone
@@ -66,6 +69,12 @@ def run(work: Callable[[], None]) -> None:
         print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
         _drop_output()
         raise SystemExit(2) from None
+
+
+def _end(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _drop_output() -> None:
