@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -55,8 +54,7 @@ def run(work: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except Interrupted as stop:
-        name = signal.Signals(stop.exit_code - 128).name
-        print(f"Stopped by {name}; the same command goes on from here.", file=sys.stderr)
+        print(signals.sentence(stop.exit_code - 128), file=sys.stderr)
         # Threads of XLA's and TensorFlow's may be at work; taking Python down under them crashes.
         atexit.register(_end, stop.exit_code)
         raise SystemExit(stop.exit_code) from None

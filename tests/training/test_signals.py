@@ -96,6 +96,25 @@ def test_dropped_in_a_callback_it_is_raised_after_it(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_in_an_import_it_is_raised_after_it(tmp_path, monkeypatch):
+    (tmp_path / "signalling.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    whole = []
+
+    def work():
+        import signalling
+
+        whole.append(signalling.whole)
+        for _ in range(100):
+            time.sleep(0.05)
+        pytest.fail("it went on")
+
+    assert interrupted(work) == 130
+    assert whole == [True]
+
+
 def test_what_cleans_up_is_not_disturbed_by_an_echo():
     cleaned = []
 
@@ -141,14 +160,40 @@ with signals.raised():
         hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
 
+# And one that swallows the exception and goes on.
+DEAF = """
+import contextlib, time
+from emotion_jax.training import signals
+signals.GRACE = 0.5
+with signals.raised():
+    print("ready", flush=True)
+    with contextlib.suppress(BaseException):
+        time.sleep(60)
+    time.sleep(60)
+"""
+
+
+def run(code, *arguments):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], **pipes)
+    process.stdout.readline()
+    time.sleep(0.2)  # into the call
+    return process
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_what_goes_on_nevertheless_is_ended():
+    with run(DEAF) as process:
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert error == "Stopped by SIGTERM; the same command goes on from here.\n"
+
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 @pytest.mark.parametrize("mode", ["raised", "deferred"])
 def test_a_second_ends_even_a_call_that_does_not_return(mode):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", STUCK, mode], **pipes) as process:
-        process.stdout.readline()
-        time.sleep(0.2)  # into the call
+    with run(STUCK, mode) as process:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         time.sleep(2 * signals.APART)
@@ -156,4 +201,4 @@ def test_a_second_ends_even_a_call_that_does_not_return(mode):
         _, error = process.communicate(timeout=20)
     assert time.monotonic() - began < 5
     assert process.returncode == 130
-    assert error == "Ended at once by a second signal, SIGINT.\n"
+    assert error == "Stopped by SIGINT; the same command goes on from here.\n"
