@@ -21,9 +21,10 @@ lint: .venv/.test
 check: .venv/.test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# The oldest supported versions: those of Colab's TPU image.
-test-oldest: .venv-oldest/.test
+# The oldest supported versions, and that they and the newest use each other's checkpoints.
+test-oldest: .venv-oldest/.test .venv/.test
 	$(OLDEST)/python -m pytest -n 2 -m "not slow"
+	$(OLDEST)/python -m pytest -m slow tests/test_versions.py
 
 .venv/.train: pyproject.toml
 	$(PYTHON) -m venv .venv
