@@ -108,8 +108,11 @@ def _train_and_report(config: Config, folder: Path, main: bool) -> None:
                 "No --data was given: training on the synthetic faces that come with the program."
             )
         data = dataset.load(config.data, config.logging.progress)
+        if main:
+            workdir.write_problems(folder, data.problems)
         if data.problems and main:
-            print(describe(data.problems), file=sys.stderr)
+            more = f"\nAll of them: {folder / 'unusable.csv'}"
+            print(describe(data.problems) + more, file=sys.stderr)
         print(
             f"{len(data.train)} images to train on, {len(data.validation)} for validation, "
             f"{len(data.test) if data.test is not None else 'none'} for the test; "

@@ -1,6 +1,8 @@
 """The folder of a run: one run, one configuration, one process at a time."""
 
 import contextlib
+import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from filelock import FileLock, Timeout
 from emotion_jax import config as config_lib
 from emotion_jax import files
 from emotion_jax.config import Config
+from emotion_jax.data.folder import Problem
 from emotion_jax.errors import UserError
 from emotion_jax.training import multihost, saved
 
@@ -89,3 +92,19 @@ def write_history(workdir: Path, history: Sequence[Row]) -> None:
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in history)
     with files.reported(workdir):
         files.write_text_atomic(workdir / "metrics.jsonl", text)
+
+
+def write_problems(workdir: Path, problems: Sequence[Problem]) -> None:
+    """Write unusable.csv: ``path,reason`` of all that was left out; none where there is nothing.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = workdir / "unusable.csv"
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([("path", "reason"), *problems])
+    with files.reported(workdir):
+        if problems:
+            files.write_text_atomic(path, buffer.getvalue())
+        else:
+            path.unlink(missing_ok=True)
