@@ -29,6 +29,12 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+def remove_temporary(folder: Path) -> None:
+    """Delete what killed processes have left of their atomic writes; no other may be writing."""
+    for path in folder.glob("." + "[0-9a-f]" * 16 + ".tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_text_atomic(path: Path, text: str) -> None:
     """``write_bytes_atomic`` of UTF-8 text; undecodable bytes of file names come out as they were.
 

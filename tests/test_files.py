@@ -64,3 +64,13 @@ def test_sync_takes_files_and_folders(tmp_path):
     files.write_bytes_atomic(tmp_path / "a", b"x")
     files.sync(tmp_path / "a")
     files.sync(tmp_path)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    left = tmp_path / f".{'0a' * 8}.tmp"
+    others = [tmp_path / name for name in (".mine.tmp", "0a0a0a0a0a0a0a0a.tmp", ".0a.tmp")]
+    for path in (left, *others):
+        path.write_text("x")
+    files.remove_temporary(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+    files.remove_temporary(tmp_path / "none")

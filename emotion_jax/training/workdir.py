@@ -53,6 +53,8 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
             check_same(before, config, workdir)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
+            for folder in (workdir, workdir / "report"):
+                files.remove_temporary(folder)
         yield
     finally:
         lock.release()
