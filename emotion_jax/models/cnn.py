@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
+from emotion_jax.models.layers import BatchNorm, Dropout
 
 
 class CNN(nn.Module):
@@ -43,18 +44,17 @@ class CNN(nn.Module):
             dtype=dtype,
             conv_general_dilated=lowering.conv,
         )
-        # Flax computes the statistics in float32 whatever the dtype.
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+        norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
         x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(dtype)
         for width in s.widths:
-            for _ in range(s.convolutions):
-                x_NHWC = nn.relu(norm()(conv(width)(x_NHWC)))
-            x_NHWC = lowering.max_pool_2x2(x_NHWC)
-            x_NHWC = nn.Dropout(s.dropout, deterministic=not train)(x_NHWC)
+            for _ in range(s.convolutions - 1):
+                x_NHWC = norm_relu()(conv(width)(x_NHWC))
+            x_NHWC = norm_relu(pool=True)(conv(width)(x_NHWC))
+            x_NHWC = Dropout(s.dropout)(x_NHWC, deterministic=not train)
         x_NF = x_NHWC.reshape(x_NHWC.shape[0], -1)
         for units in s.dense:
-            x_NF = nn.relu(norm()(nn.Dense(units, use_bias=False, dtype=dtype)(x_NF)))
-            x_NF = nn.Dropout(s.dense_dropout, deterministic=not train)(x_NF)
+            x_NF = norm_relu()(nn.Dense(units, use_bias=False, dtype=dtype)(x_NF))
+            x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         # The softmax and the loss want float32.
         return nn.Dense(self.classes, dtype=dtype)(x_NF).astype(jnp.float32)
 

@@ -58,9 +58,9 @@ def both_pools(x, dy):
     outputs=st.integers(4, 6),
     seed=st.integers(0, 2**32 - 1),
 )
-@example(n=1, height=1, width=1, channels=16, outputs=4, seed=0)
+@example(n=1, height=1, width=1, channels=16, outputs=4, seed=0)  # im2col for want of tiles
 @example(n=1, height=1, width=6, channels=3, outputs=4, seed=0)
-@example(n=2, height=12, width=12, channels=64, outputs=32, seed=0)
+@example(n=2, height=12, width=12, channels=64, outputs=32, seed=0)  # Winograd
 def test_convolution_is_lax_in_values_and_gradients(n, height, width, channels, outputs, seed):
     x = normal([seed, 0], n, height, width, channels)
     w = normal([seed, 1], 3, 3, channels, outputs)
@@ -131,6 +131,26 @@ def test_one_export_serves_several_platforms():
     exported = export.export(jax.jit(block), platforms=("cpu", "tpu"))(x, w)
     found = export.deserialize(exported.serialize()).call(x, w)
     assert max(differences([found], [plain_block(x, w)])) < 1e-5
+
+
+def test_plain_is_lax_on_every_platform():
+    x, w = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 4)
+
+    def gradients(x, w):
+        with lowering.plain():
+            return jax.grad(lambda x, w: jnp.square(block(x, w)).sum(), (0, 1))(x, w)
+
+    wanted = {"convolution", "reduce_window", "select_and_scatter"}
+    assert counts(gradients, x, w, platform="cpu") == wanted
+    assert counts(block, x, w, platform="cpu") == {"dot_general"}  # and only within
+
+
+@pytest.mark.parametrize(("n", "products"), [(1, 1), (4, 3)])
+def test_few_tiles_take_one_product_of_patches(n, products):
+    # Winograd's are of the kernel, of the tiles with it, and of the result.
+    x, w = normal(0, n, 8, 8, 16), normal(1, 3, 3, 16, 4)
+    text = jax.jit(ours).trace(x, w).lower(lowering_platforms=("cpu",)).as_text()
+    assert text.count("stablehlo.dot_general") == products
 
 
 SAME = {"window_strides": (1, 1), "padding": "SAME", **LAYOUT}
