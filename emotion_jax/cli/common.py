@@ -1,16 +1,20 @@
 """What every command does around its work: arguments, sentences for errors, exit statuses."""
 
+import argparse
 import atexit
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import tyro
 
-from emotion_jax.config import unboxed
+from emotion_jax import allocator, xla
+from emotion_jax import config as config_lib
+from emotion_jax.config import Config, unboxed
 from emotion_jax.errors import Interrupted, UserError
 from emotion_jax.training import signals
 
@@ -38,12 +42,58 @@ def parse(command: type, argv: Sequence[str] | None, prog: str, description: str
         raise UserError(unboxed(errors.getvalue())) from None
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See --help.")
+
+
+def parse_settings(
+    argv: Sequence[str],
+    default: Config,
+    prog: str,
+    description: str,
+    options: Mapping[str, Callable[[str], Any]],
+    short: Mapping[str, str],
+) -> tuple[Config, argparse.Namespace]:
+    """The configuration that ``--config FILE`` and ``--section.key VALUE`` name, and the rest.
+
+    Args:
+      argv: the arguments.
+      default: without ``--config``.
+      prog, description: for ``--help``.
+      options: the command's own, such as "--workdir", with the type of their value.
+      short: options that are short for a setting, such as "--data" for "--data.dir".
+
+    Returns:
+      The configuration; and the values of ``config`` and of ``options``, None where not given.
+
+    Raises:
+      UserError: they are not understood.
+      SystemExit: ``--help`` was asked for.
+    """
+    parser = _Parser(prog, add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    for name, kind in options.items():
+        parser.add_argument(name, type=kind)
+    for name, setting in short.items():
+        parser.add_argument(name, dest=setting)
+    values, overrides = parser.parse_known_args(list(argv))
+    for setting in short.values():
+        if (value := getattr(values, setting)) is not None:
+            overrides = [setting, value, *overrides]
+    if values.config is not None:
+        default = config_lib.load(values.config)
+    return config_lib.parse(overrides, default, prog, description), values
+
+
 def run(work: Callable[[], None]) -> None:
     """Do a command's work.
 
     Raises:
       SystemExit: 2 after bad input, 1 after a non-finite loss, 130 and 143 after signals.
     """
+    xla.set_flags()
+    allocator.keep_freed_memory()
     # TensorFlow's start-up lines would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -1,16 +1,14 @@
 """Train a network on a folder of faces."""
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from emotion_jax import config as config_lib
 from emotion_jax.cli import common
 from emotion_jax.config import Config
-from emotion_jax.errors import UserError
 
 PROG = "train.py"
 DESCRIPTION = """Train a network on a folder of faces: train/<emotion>/* and test/<emotion>/*.
@@ -50,11 +48,6 @@ DEFAULT = config_lib.from_mapping(
 MULTIHOST = "--multihost"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See --help.")
-
-
 def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     """The configuration and the workdir that the arguments name.
 
@@ -62,16 +55,11 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
       UserError: they are not understood.
       SystemExit: ``--help`` was asked for.
     """
-    parser = _Parser(PROG, add_help=False, allow_abbrev=False)
-    for name in ("--config", "--data", "--workdir"):
-        parser.add_argument(name, type=Path)
-    paths, overrides = parser.parse_known_args(list(argv))
-    if paths.data is not None:
-        overrides = ["--data.dir", str(paths.data), *overrides]
-    default = config_lib.load(paths.config) if paths.config else DEFAULT
-    config = config_lib.parse(overrides, default, PROG, DESCRIPTION)
-    name = paths.config.stem if paths.config else "synthetic"
-    return config, paths.workdir or Path("runs") / name
+    config, values = common.parse_settings(
+        argv, DEFAULT, PROG, DESCRIPTION, {"--workdir": Path}, {"--data": "--data.dir"}
+    )
+    name = values.config.stem if values.config else "synthetic"
+    return config, values.workdir or Path("runs") / name
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -54,7 +54,7 @@ _STYLE: Any = {
 }
 
 
-def _png(draw: Callable[..., Figure]) -> Callable[..., bytes]:
+def png(draw: Callable[..., Figure]) -> Callable[..., bytes]:
     """Render what ``draw`` returns, in our style and no other."""
 
     @functools.wraps(draw)
@@ -71,7 +71,7 @@ def _png(draw: Callable[..., Figure]) -> Callable[..., bytes]:
     return render
 
 
-@_png
+@png
 def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Counts and row percentages, coloured by the share of the true class.
 
@@ -114,7 +114,7 @@ def _cell(axes: Axes, row: int, column: int, count: int, share: float, ink: str)
     axes.text(column, row + 0.08, f"{count:,}", va="top", fontsize=7, alpha=0.8, **centred)
 
 
-@_png
+@png
 def reliability(bins: Sequence[Bin], ece: float, confidences: np.ndarray | None = None) -> Figure:
     """Accuracy against confidence, the gap between them, and how confident the model is.
 
@@ -163,7 +163,7 @@ def reliability(bins: Sequence[Bin], ece: float, confidences: np.ndarray | None 
     return figure
 
 
-@_png
+@png
 def curves(history: Sequence[dict[str, Any]]) -> Figure:
     """Loss, accuracy, macro precision and recall, and the learning rate by epoch.
 

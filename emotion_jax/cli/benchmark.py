@@ -1,0 +1,143 @@
+"""Measure how fast training and inference are here, against other frameworks."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emotion_jax import config as config_lib
+from emotion_jax import files
+from emotion_jax.cli import common
+from emotion_jax.config import Config
+from emotion_jax.errors import UserError
+
+PROG = "benchmark.py"
+DESCRIPTION = """Measure training and inference on this machine, and compare other frameworks.
+
+Example: python scripts/benchmark.py --peers torch,keras,onnxruntime --json benchmark.json
+
+  --config FILE        settings in TOML; configs/fer2013_baseline.toml by default
+  --data DIR           the images of the end-to-end figure; drawn faces by default
+  --batch-size N       short for --training.batch_size
+  --peers NAMES        of torch,keras,onnxruntime (the extra emotion-jax[bench]): the same network
+                       in each of them, in processes of their own that take turns with ours;
+                       torch+allocator is torch with the settings of the C library's allocator
+                       that this program makes for itself, and so on
+  --rounds N           turns in each comparison; 5 by default
+  --seconds S          of each turn, at least about; 1 by default
+  --json FILE          the figures, and a picture of them beside it (.png)
+  --out DIR            runs/benchmark by default: benchmark.json and benchmark.png, without --json
+  --compile-for CHIPS  e.g. v5e:1x1 or v5e:1x1,v5e:2x4 (the extra emotion-jax[tpu]): instead of all
+                       that, compile the training step for these TPUs, which need not be there
+
+and every setting by name:"""
+
+# What configs/fer2013_baseline.toml says: an installed package has no configs/ beside it.
+DEFAULT = config_lib.from_mapping(
+    {
+        "data": {"augment": {"shear": 0.2, "zoom": 0.2, "flip": True}},
+        "model": {
+            "widths": [64, 128, 256, 512],
+            "dense": [256],
+            "dropout": 0.25,
+            "dense_dropout": 0.5,
+        },
+        "training": {"epochs": 20, "batch_size": 64, "learning_rate": 1e-3},
+    },
+    "default",
+)
+# What the time to the first step is taken of.
+TRAIN = "from emotion_jax.cli import train; train.main()"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The command's arguments beside the settings.
+
+    Attributes:
+      peers: names, separated by commas.
+      compile_for: targets, likewise; empty: measure this machine.
+      json: the file for the figures; the picture goes beside it.
+      rounds, seconds: how it is measured.
+    """
+
+    peers: str
+    compile_for: str
+    json: Path
+    rounds: int
+    seconds: float
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
+    """The configuration and the arguments.
+
+    Raises:
+      UserError: they are not understood.
+      SystemExit: ``--help`` was asked for.
+    """
+    options = {
+        "--peers": str,
+        "--compile-for": str,
+        "--json": Path,
+        "--out": Path,
+        "--rounds": int,
+        "--seconds": float,
+    }
+    short = {"--data": "--data.dir", "--batch-size": "--training.batch_size"}
+    config, given = common.parse_settings(argv, DEFAULT, PROG, DESCRIPTION, options, short)
+    rounds = 5 if given.rounds is None else given.rounds
+    seconds = 1.0 if given.seconds is None else given.seconds
+    if rounds < 1:
+        raise UserError(f"--rounds is {rounds}; use at least 1.")
+    if not 0 < seconds <= 600:
+        raise UserError(f"--seconds is {seconds:g}; use more than 0 and at most 600.")
+    folder = given.out or Path("runs/benchmark")
+    file = given.json or folder / "benchmark.json"
+    return config, Benchmark(given.peers or "", given.compile_for or "", file, rounds, seconds)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, write the figures, print them."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    common.run(lambda: _benchmark(*parse(arguments)))
+
+
+def _benchmark(config: Config, args: Benchmark) -> None:
+    with files.reported(args.json):  # now, not after minutes
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+    if args.compile_for:
+        _compile_for(config, args)
+        return
+    # These take seconds to import, which --help and a typo need not wait for.
+    from emotion_jax.benchmark import plots, pool, suite
+    from emotion_jax.benchmark.table import table
+
+    peers = pool.parse_peers(args.peers)
+    if config.data.dir is None:
+        print("No --data was given: the end-to-end figure is of the synthetic faces.")
+    options = suite.Options(peers, args.rounds, args.seconds, TRAIN, config.logging.progress)
+    content = suite.run(config, options)
+    _write_json(args.json, content)
+    picture = args.json.with_suffix(".png")
+    with files.reported(picture):
+        files.write_bytes_atomic(picture, plots.figure(content))
+    print(f"{table(content)}\n\nFigures: {args.json}\nPicture: {picture}")
+
+
+def _compile_for(config: Config, args: Benchmark) -> None:
+    from emotion_jax.benchmark import ahead
+
+    estimates: dict[str, Any] = {}
+    for target in (name.strip() for name in args.compile_for.split(",")):
+        estimate = ahead.compile_for(config, target)
+        estimates[target] = estimate.as_dict()
+        print(f"{estimate.table()}\n")
+    _write_json(args.json, {"compile_for": estimates})
+    print(f"Figures: {args.json}")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with files.reported(path):
+        files.write_text_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
