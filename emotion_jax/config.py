@@ -101,15 +101,23 @@ class ModelSettings(Settings):
     name: str = "cnn"
     """A name in emotion_jax.models.MODELS."""
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 128, 256, 512), min_length=1)
-    """Channels of each block; their number is the depth."""
+    """Channels of each block; their number is the depth. Of mini_xception and fernet the first is
+    the stem's."""
     convolutions: int = Field(1, ge=1)
-    """Convolutions in a block."""
+    """Convolutions in a block of cnn and vgg, residual blocks in a stage of the others."""
     dense: tuple[Annotated[int, Field(ge=1)], ...] = (256,)
     """Units of the hidden dense layers of the head."""
     dropout: float = Field(0.25, ge=0.0, lt=1.0)
-    """Dropout rate after each block."""
+    """Dropout rate after each block, or each stage of residual blocks."""
     dense_dropout: float = Field(0.5, ge=0.0, lt=1.0)
-    """Dropout rate after each hidden dense layer."""
+    """Dropout rate after each hidden dense layer; of the others before the logits."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of resnet, mini_xception and fernet."""
+    squeeze: int = Field(0, ge=0)
+    """Channels by hidden unit of squeeze-and-excitation in residual blocks; 0: none."""
+    drop_path: float = Field(0.0, ge=0.0, lt=1.0)
+    """Stochastic depth: rate at which the last residual block is skipped, falling to 0 at the
+    first."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters and statistics stay float32."""
 
@@ -146,6 +154,9 @@ class TrainingSettings(Settings):
     """Best checkpoints by validation accuracy kept."""
     save_minutes: float = Field(10.0, gt=0.0)
     """Also save within an epoch when the last save is this old."""
+    steps_per_dispatch: int = Field(0, ge=0)
+    """Steps in one call of the device (resident pipeline); 0: chosen for the backend. A signal or
+    a save waits for the end of a call."""
 
 
 class LoggingSettings(Settings):

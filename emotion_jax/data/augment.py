@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from emotion_jax.config import AugmentSettings
 
@@ -135,7 +136,11 @@ def augment(images: jax.Array, key: jax.Array, settings: AugmentSettings) -> jax
 
 def _warp(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """Bilinear resampling of float32 [n, S, S, C] with the border repeated."""
-    n, size, _, channels = x.shape
+    return lax.platform_dependent(x, matrix, tpu=_warp_by_products, default=_warp_by_gathers)
+
+
+def _coordinates(matrix: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Where each output pixel comes from, x and y: float32 [n, S, S] within the image."""
     at = jnp.arange(size, dtype=jnp.float32)
     column, row = at[None, None, :], at[None, :, None]
 
@@ -143,7 +148,12 @@ def _warp(x: jax.Array, matrix: jax.Array) -> jax.Array:
         a, b, c = (matrix[:, i, j][:, None, None] for j in range(3))
         return jnp.clip(a * column + b * row + c, 0.0, size - 1.0)
 
-    across, down = coordinate(0), coordinate(1)
+    return coordinate(0), coordinate(1)
+
+
+def _warp_by_gathers(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    n, size, _, channels = x.shape
+    across, down = _coordinates(matrix, size)
     left, top = jnp.floor(across), jnp.floor(down)
     weight_x, weight_y = (across - left)[..., None], (down - top)[..., None]
     left, top = left.astype(jnp.int32), top.astype(jnp.int32)
@@ -158,3 +168,18 @@ def _warp(x: jax.Array, matrix: jax.Array) -> jax.Array:
     upper = tap(top, left) * (1.0 - weight_x) + tap(top, right) * weight_x
     lower = tap(bottom, left) * (1.0 - weight_x) + tap(bottom, right) * weight_x
     return upper * (1.0 - weight_y) + lower * weight_y
+
+
+def _warp_by_products(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """For a TPU, which gathers single pixels one by one but multiplies matrices at no cost."""
+    n, size, _, channels = x.shape
+    at = jnp.arange(size, dtype=jnp.float32)[None, None, :]
+
+    def weights(coordinate: jax.Array) -> jax.Array:
+        """Of the two pixels beside a coordinate, all others 0: [n, S * S, S]."""
+        return jnp.maximum(1.0 - jnp.abs(coordinate.reshape(n, -1, 1) - at), 0.0)
+
+    across, down = (weights(coordinate) for coordinate in _coordinates(matrix, size))
+    # A grey value is exact in bfloat16, a weight is not.
+    lines = jnp.einsum("npy,nyxc->npxc", down, x, precision="highest")
+    return (across[..., None] * lines).sum(2).reshape(n, size, size, channels)

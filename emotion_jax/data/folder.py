@@ -1,6 +1,7 @@
 """Scan a class-per-folder tree: what is there, what is broken, and why."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def fingerprint(listing: Listing) -> str:
     digest = hashlib.sha256()
     for file in listing.images:
         try:
-            stat = (listing.root / file.path).stat()
+            stat = os.stat(os.path.join(listing.root, file.path))
             entry = f"{file.path}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
         except OSError:
             entry = f"{file.path}\nunreadable\n"

@@ -1,7 +1,7 @@
 """Write the usable images of a listing to ArrayRecord, once, in a cache keyed by their content.
 
     CACHE/listings/<key of paths, sizes and times>.json   -> fingerprint of contents
-    CACHE/datasets/<fingerprint of contents>/             tfds builder directory + index.json
+    CACHE/datasets/<fingerprint of contents>/             what tfds reads, and index.json
 
 A dataset appears under its name by one rename, so a process killed half-way leaves nothing that
 could be mistaken for a dataset; a lock a listing keeps two processes from doing the work twice.
@@ -10,7 +10,6 @@ could be mistaken for a dataset; a lock a listing keeps two processes from doing
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -128,17 +128,14 @@ def _build(
         shutil.rmtree(stale)  # its owner is dead: the lock is ours
     temporary = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache / "temporary"))
     try:
+        made = temporary / "dataset"  # the temporary folder itself is for its owner alone
+        made.mkdir()
         writer = _Writer(listing, preprocess, workers, progress)
-        shape = (preprocess.image_size, preprocess.image_size, preprocess.channels)
-        with contextlib.redirect_stdout(io.StringIO()):
-            tfds.disable_progress_bar()
-            builder = _Builder(writer, shape, data_dir=temporary)
-            try:
-                builder.download_and_prepare()
-            except RuntimeError as error:  # ArrayRecord's word for a full disk
-                raise OSError(errno.EIO, str(error).partition(";")[0]) from None
+        try:
+            _write(made, writer, preprocess)
+        except RuntimeError as error:  # ArrayRecord's word for a full disk
+            raise OSError(errno.EIO, str(error).partition(";")[0]) from None
         folder.check_usable(listing, writer.written)
-        made = Path(builder.data_dir)
         sizes = {path.name: path.stat().st_size for path in made.iterdir()}
         index = {"classes": listing.classes, "splits": writer.index, "sizes": sizes}
         files.write_text_atomic(made / "index.json", json.dumps(index))
@@ -175,7 +172,7 @@ def _json(path: Path) -> Any:
 
 
 class _Writer:
-    """Feeds the builder split by split and notes what passes by."""
+    """Reads split by split and notes what passes by."""
 
     def __init__(
         self, listing: folder.Listing, preprocess: Preprocess, workers: int, progress: bool
@@ -190,7 +187,7 @@ class _Writer:
             total=len(listing.images), desc="reading images", unit="img", disable=not progress
         )
 
-    def examples(self, split: str) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    def images(self, split: str) -> Iterator[np.ndarray]:
         images = tuple(file for file in self.listing.images if file.split == split)
         part = folder.Listing(self.listing.root, self.listing.classes, images, ())
         index: dict[str, list[Any]] = defaultdict(list)
@@ -204,7 +201,7 @@ class _Writer:
             index["hashes"].append(image_hash(result.image))
             self.digests.append(f"{split}\n{result.file.path}\n{result.digest.hex()}")
             self.written.append(result.file)
-            yield len(index["paths"]) - 1, {"image": result.image}
+            yield result.image
         if not index:
             raise UserError(
                 f"None of the {len(images)} images in the {split} split of {self.listing.root} "
@@ -215,38 +212,33 @@ class _Writer:
             self.bar.close()
 
 
-class _Info(tfds.core.DatasetInfo):
-    def initialize_from_bucket(self) -> None:
-        """Faces are not among Google's published data sets: no look-up over the network."""
+def _write(directory: Path, writer: _Writer, preprocess: Preprocess) -> None:
+    """Write the records as a tfds builder would, but one after the other.
 
-
-class _Builder(tfds.core.GeneratorBasedBuilder):
-    """The tfds builder of one listing; features.Tensor, so that TensorFlow is not needed."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    name = "faces"
-    # tfds would look for checksums beside the code, with a package that it does not declare.
-    code_path = None
-
-    def __init__(self, writer: _Writer, shape: tuple[int, int, int], data_dir: Path) -> None:
-        self._writer, self._shape = writer, shape
-        super().__init__(file_format="array_record", data_dir=data_dir)
-
-    def _info(self) -> _Info:
-        features = {"image": tfds.features.Tensor(shape=self._shape, dtype=np.uint8)}
-        return _Info(
-            builder=self,
-            description="Decoded face images, in the order of index.json.",
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager
-        return {_record_name(s): self._generate_examples(s) for s in self._writer.splits}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        return self._writer.examples(split)
+    A builder gathers all examples to shuffle them, in memory or by way of TensorFlow, though they
+    are to stay in order. With features.Tensor there is no need of TensorFlow.
+    """
+    shape = (preprocess.image_size, preprocess.image_size, preprocess.channels)
+    image = tfds.features.Tensor(shape=shape, dtype=np.uint8)
+    features = tfds.features.FeaturesDict({"image": image})
+    infos = []
+    for split in writer.splits:
+        name = _record_name(split)
+        path = directory / f"faces-{name}.array_record-00000-of-00001"
+        with contextlib.closing(ArrayRecordWriter(str(path), "group_size:1")) as file:
+            for pixels in writer.images(split):
+                file.write(features.serialize_example({"image": pixels}))
+        length, size = len(writer.index[split]["labels"]), path.stat().st_size
+        infos.append(tfds.core.SplitInfo(name=name, shard_lengths=[length], num_bytes=size))
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=features,
+        split_infos=infos,
+        version="1.0.0",
+        check_data=False,  # it would ask TensorFlow
+        description="Decoded face images, in the order of index.json.",
+        disable_shuffling=True,
+    )
 
 
 def _record_name(split: str) -> str:

@@ -63,9 +63,10 @@ def _images(root: Path, folder: Path, problems: list[Problem]) -> Iterator[str]:
         except OSError as error:
             problems.append(Problem(_name(root, current), _unreadable(error)))
             continue
+        prefix = _name(root, current)  # once: to make a Path of every image takes most of the time
         for entry in entries:
-            path = Path(entry.path)
             if entry.is_dir():
+                path = Path(entry.path)
                 real = path.resolve()
                 # Only links lead to a folder twice, and links in a circle would do so for ever.
                 again = entry.is_symlink() and real.is_relative_to(folder.resolve())
@@ -74,10 +75,10 @@ def _images(root: Path, folder: Path, problems: list[Problem]) -> Iterator[str]:
                 else:
                     seen.add(real)
                     stack.append(path)
-            elif path.suffix.lower() in FORMATS:
-                yield _name(root, entry)
+            elif os.path.splitext(entry.name)[1].lower() in FORMATS:
+                yield f"{prefix}/{entry.name}"
             else:
-                suffix = path.suffix or "no extension"
+                suffix = Path(entry.name).suffix or "no extension"
                 problems.append(Problem(_name(root, entry), f"not an image file ({suffix})"))
 
 

@@ -7,11 +7,20 @@ from flax import linen as nn
 from emotion_jax.config import ModelSettings
 from emotion_jax.errors import UserError, choose
 from emotion_jax.models.cnn import CNN
+from emotion_jax.models.fernet import FerNet
+from emotion_jax.models.mini_xception import MiniXception
+from emotion_jax.models.resnet import ResNet
+from emotion_jax.models.vgg import VGG
 
 # A backbone takes (classes, settings, mean, std), maps images [N, H, W, C] to logits [N, classes].
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
+    "vgg": VGG,
+    "resnet": ResNet,
+    "mini_xception": MiniXception,
+    "fernet": FerNet,
 }
+HALVED_BY_EVERY_WIDTH = ("cnn", "vgg")  # the others halve between widths
 
 
 def build(
@@ -24,12 +33,22 @@ def build(
     """The module that ``settings`` name.
 
     Raises:
-      UserError: there is no such backbone, or it cannot take images of this size.
+      UserError: there is no such backbone, it cannot take images of this size, or its widths do
+        not fit together.
     """
     backbone = choose(MODELS, settings.name, "model.name")
-    if image_size >> len(settings.widths) < 1:
+    halvings = len(settings.widths) - (settings.name not in HALVED_BY_EVERY_WIDTH)
+    if image_size >> halvings < 1:
         raise UserError(
             f"model.widths: {len(settings.widths)} blocks halve {image_size} pixels to nothing; "
             "use fewer blocks or a larger data.image_size."
+        )
+    if settings.name in ("fernet", "mini_xception") and len(settings.widths) < 2:
+        raise UserError(
+            f"model.widths: {settings.name} needs two or more, of its stem and of each stage."
+        )
+    if settings.name == "mini_xception" and list(settings.widths) != sorted(settings.widths):
+        raise UserError(
+            "model.widths: those of mini_xception must not fall, as its shortcuts widen."
         )
     return backbone(classes=classes, settings=settings, mean=mean, std=std)

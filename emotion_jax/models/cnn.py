@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
-from emotion_jax.models.layers import BatchNorm, Dropout
+from emotion_jax.models.layers import BatchNorm, Dropout, normalise
 
 
 class CNN(nn.Module):
@@ -57,9 +57,3 @@ class CNN(nn.Module):
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         # The softmax and the loss want float32.
         return nn.Dense(self.classes, dtype=dtype)(x_NF).astype(jnp.float32)
-
-
-def normalise(image_NHWC: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """Grey values in [0, 255] to float32 of zero mean and unit variance by channel."""
-    mean_C, std_C = (jnp.asarray(v, jnp.float32)[None, None, None, :] for v in (mean, std))
-    return (image_NHWC.astype(jnp.float32) / 255.0 - mean_C) / std_C

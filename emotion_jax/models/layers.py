@@ -1,6 +1,7 @@
 """Layers that pass over memory less often than Flax's, with the same parameters and results."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +11,33 @@ from jax import lax
 
 from emotion_jax.models import lowering
 
+Activation = Literal["relu", "gelu", "none"]
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "gelu": nn.gelu,  # by tanh
+    "none": lambda x: x,
+}
+
+
+def normalise(image_NHWC: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """Grey values in [0, 255] to float32 of zero mean and unit variance by channel."""
+    mean_C, std_C = (jnp.asarray(v, jnp.float32)[None, None, None, :] for v in (mean, std))
+    return (image_NHWC.astype(jnp.float32) / 255.0 - mean_C) / std_C
+
 
 class BatchNorm(nn.Module):
-    """``flax.linen.BatchNorm`` with the ReLU, and a 2x2 max-pool if asked, that follow it.
+    """``flax.linen.BatchNorm`` with the activation, and a 2x2 max-pool if asked, that follow it.
 
     Of a window's pixels, once normalised, the largest is that of the largest pixel, or of the
     smallest where the scale is negative: rounding keeps the order. So the pool comes first, and
-    the rest runs on a quarter of the pixels, with the same values bit for bit.
+    the rest runs on a quarter of the pixels, with the same values bit for bit. Not so with GELU,
+    which falls before it rises: there the pool comes last.
 
     Attributes:
       use_running_average: normalise by the statistics of past batches.
       pool: whether the maximum of 2x2 pixels is taken.
+      activation: "relu", "gelu" or "none".
+      scale_init: of the scale; zeros for the last one of a residual branch.
       momentum: of the running statistics.
       epsilon: added to the variance.
       dtype: of the result; statistics and normalisation are float32.
@@ -28,6 +45,8 @@ class BatchNorm(nn.Module):
 
     use_running_average: bool
     pool: bool = False
+    activation: Activation = "relu"
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
@@ -38,7 +57,7 @@ class BatchNorm(nn.Module):
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        scale_C = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        scale_C = self.param("scale", self.scale_init, shape, jnp.float32)
         bias_C = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         mean_C, var_C = mean.value, var.value
         if not self.use_running_average:
@@ -51,11 +70,13 @@ class BatchNorm(nn.Module):
         def by_channel(values_C: jax.Array) -> jax.Array:
             return values_C.reshape((1,) * (x.ndim - 1) + shape)
 
-        if self.pool:
+        pool_first = self.pool and self.activation != "gelu"
+        if pool_first:
             sign = by_channel(jnp.where(scale_C < 0, -1, 1).astype(x.dtype))
             x = lowering.max_pool_2x2(x * sign) * sign
         normal = (x.astype(jnp.float32) - by_channel(mean_C)) * by_channel(factor_C)
-        return nn.relu(normal + by_channel(bias_C)).astype(self.dtype)
+        y = ACTIVATIONS[self.activation](normal + by_channel(bias_C)).astype(self.dtype)
+        return lowering.max_pool_2x2(y) if self.pool and not pool_first else y
 
 
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -2,27 +2,30 @@
 
 XLA's CPU backend runs matrix products near the machine's peak, but weight gradients of convolutions
 and max-pool's backward pass (select-and-scatter) far below it. So on CPU a 3x3 convolution becomes
-Winograd's (winograd.py), or one product of its patches, and the pool a maximum of slices. On GPU
-and TPU plain lax is right. The target platform decides, not the machine that traces: ahead-of-time
-compilation and export trace on CPU for other devices.
+Winograd's (winograd.py), or one product of its patches (products.py, which has the 1x1 and the
+depthwise ones too), and the pool a maximum of slices. On GPU and TPU plain lax is right. The target
+platform decides, not the machine that traces: ahead-of-time compilation and export trace on CPU for
+other devices.
 
 Shape suffixes: N images, H height, W width, C input and K output channels.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from emotion_jax.models import winograd
+from emotion_jax.models import products, winograd
 
 # Below this many input channels or tiles the products are too thin for Winograd, and im2col wins.
 WINOGRAD_CHANNELS = 16
 WINOGRAD_TILES = 16
+Conv = Callable[[jax.Array, jax.Array], jax.Array]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLAIN = ContextVar("plain", default=False)
 
@@ -51,8 +54,9 @@ def conv(
 ) -> jax.Array:
     """``lax.conv_general_dilated`` for ``flax.linen.Conv(conv_general_dilated=conv)``.
 
-    Args and result are those of lax. A dense 3x3 convolution of images [N, H, W, C] by a kernel
-    [h, w, C, K] in float32 with stride 1 and SAME padding is lowered anew for the CPU.
+    Args and result are those of lax. Lowered anew for the CPU are, in float32 of images
+    [N, H, W, C]: 3x3 convolutions padded by one pixel (dense ones, and depthwise ones with stride
+    1), and 1x1 convolutions without padding.
     """
 
     def as_lax(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -70,21 +74,48 @@ def conv(
         )
 
     dilated = any(d is not None and set(d) != {1} for d in (lhs_dilation, rhs_dilation))
-    ours = (
-        lhs.dtype == rhs.dtype == jnp.float32
-        and rhs.shape[:-2] == (3, 3)
+    usual = (
+        lhs.ndim == rhs.ndim == 4
+        and lhs.dtype == rhs.dtype == jnp.float32
         and _in_layout(lhs, rhs, dimension_numbers)
-        and rhs.shape[2] == lhs.shape[-1]
-        and set(window_strides) == {1}
-        and padding in ("SAME", [(1, 1), (1, 1)], ((1, 1), (1, 1)))
         and not dilated
         and not any(value is not None and value != 1 for value in options.values())
     )
-    if not ours or _PLAIN.get():
+    if not usual or _PLAIN.get():
         return as_lax(lhs, rhs)
-    many = winograd.tiles(lhs.shape) >= WINOGRAD_TILES and rhs.shape[2] >= WINOGRAD_CHANNELS
-    fast = winograd.conv if many else _im2col
+    fast = _for_cpu(lhs.shape, rhs.shape, tuple(window_strides), padding, feature_group_count)
+    if fast is None:
+        return as_lax(lhs, rhs)
     return lax.platform_dependent(lhs, rhs, cpu=fast, default=as_lax)
+
+
+def _for_cpu(
+    images: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: Any,
+    groups: int,
+) -> Conv | None:
+    """What computes the convolution faster than lax does, if anything."""
+    sides = kernel[:2]
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(images[1:3], sides, strides, padding)
+    pads = tuple(map(tuple, padding))
+    if sides == (1, 1) and groups == 1 and pads == ((0, 0), (0, 0)):
+        return partial(products.pointwise, strides=strides)
+    if sides != (3, 3) or not all(pad in (0, 1) for pair in pads for pad in pair):
+        return None
+    if any(size + sum(pair) < 3 for size, pair in zip(images[1:3], pads, strict=True)):
+        return None  # no place for the kernel
+    if groups == 1 and strides != (1, 1):
+        return partial(products.im2col, strides=strides, pads=pads)
+    if strides != (1, 1) or pads != ((1, 1), (1, 1)):
+        return None
+    if groups == 1:
+        many = winograd.tiles(images) >= WINOGRAD_TILES and kernel[2] >= WINOGRAD_CHANNELS
+        few = products.one_channel if kernel[2] == 1 else products.im2col
+        return winograd.conv if many else few
+    return products.depthwise if groups == images[-1] == kernel[-1] else None
 
 
 def _in_layout(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
@@ -154,11 +185,3 @@ def _pool_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[j
 
 
 _pool_slices.defvjp(_pool_forward, _pool_backward)
-
-
-def _im2col(x_NHWC: jax.Array, w_hwCK: jax.Array) -> jax.Array:
-    n, height, width, c = x_NHWC.shape
-    padded = jnp.pad(x_NHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifts = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    patches = jnp.concatenate(shifts, axis=-1).reshape(-1, 9 * c)
-    return (patches @ w_hwCK.reshape(9 * c, -1)).reshape(n, height, width, -1)

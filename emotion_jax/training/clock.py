@@ -1,9 +1,12 @@
 """How long training took, and how fast it was."""
 
 import time
+from collections import deque
 from typing import Any
 
 import jax
+
+AHEAD = 2  # dispatches that a device may have before it; each holds its images there
 
 
 class Clock:
@@ -18,22 +21,27 @@ class Clock:
         self._before = seconds
         self._began = self._timed_from = time.monotonic()
         self._first_step = self._timed_step = step
+        self._running: deque[Any] = deque()
 
     def step(self, step: int, metrics: Any) -> None:
-        """A step was given to the devices, which will answer with ``metrics``.
+        """The steps up to ``step`` were given to the devices, which will answer with ``metrics``.
 
-        The first one may have compiled the program, so the rate is taken from its end.
+        Waits until no more than ``AHEAD`` dispatches are unanswered. The first one may have
+        compiled the program, so the rate is taken from its end.
         """
-        if step == self._first_step + 1:
+        self._running.append(metrics)
+        if self._timed_step == self._first_step:
             jax.block_until_ready(metrics)
             self._timed_from, self._timed_step = time.monotonic(), step
+        if len(self._running) > AHEAD:
+            jax.block_until_ready(self._running.popleft())
 
     def seconds(self) -> float:
         """Of training until now."""
         return self._before + time.monotonic() - self._began
 
     def steps_per_second(self, step: int) -> float:
-        """Without the first step, unless there is no other."""
+        """Without the first dispatch, unless there is no other."""
         if step > self._timed_step:
             return (step - self._timed_step) / (time.monotonic() - self._timed_from)
         return (step - self._first_step) / (time.monotonic() - self._began)

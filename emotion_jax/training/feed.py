@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from emotion_jax.config import Config
 from emotion_jax.data import resident, stream, tfdata
 from emotion_jax.data.dataset import Split
+from emotion_jax.training import dispatch
 from emotion_jax.training import mesh as mesh_lib
-from emotion_jax.training.step import Batch, Prepare
+from emotion_jax.training.step import Batch, Prepare, Take
 
 
 @dataclass(frozen=True)
@@ -22,27 +23,38 @@ class Feed:
     Attributes:
       steps_per_epoch: the last partial batch is dropped.
       prepare: runs inside the step.
-      fed: from (first step, one past the last) to what ``prepare`` takes, a step at a time; a pure
-        function of the seed and the step.
+      fed: from (first step, one past the last) to what the train step takes, a dispatch at a time;
+        a pure function of the seed and the steps.
+      take: of ``make_train_step``; None where a dispatch is one step.
+      most: steps a dispatch.
     """
 
     steps_per_epoch: int
     prepare: Prepare
     fed: Callable[[int, int], Iterator[Any]]
+    take: Take | None = None
+    most: int = 1
+
+    def dispatches(self, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+        """The step after it and what the train step takes, a dispatch at a time."""
+        ends = dispatch.ends(start, stop, self.steps_per_epoch, self.most)
+        return zip(ends, self.fed(start, stop), strict=True)
 
 
 def make(config: Config, train: Split, mesh: Mesh) -> Feed:
     """The feed of ``config.data.pipeline``.
 
     Raises:
-      UserError: TensorFlow is missing, the data does not fit the devices, or a batch is larger
-        than the split.
+      UserError: TensorFlow is missing, the data does not fit the devices, a batch is larger than
+        the split, or the pipeline cannot feed several steps at once.
     """
     batch_size = config.training.batch_size
+    most = dispatch.steps_per_dispatch(config)
     mesh_lib.check_batch(mesh, batch_size)
     steps = stream.steps_per_epoch(len(train), batch_size)
-    make_feed = {"tfdata": _tfdata, "resident": _resident}[config.data.pipeline]
-    return Feed(steps, *make_feed(config, train, mesh))
+    if config.data.pipeline == "tfdata":
+        return Feed(steps, *_tfdata(config, train, mesh))
+    return _resident(config, train, mesh, steps, most)
 
 
 def _tfdata(
@@ -73,23 +85,33 @@ def _tfdata(
     return prepare, fed
 
 
-def _resident(
-    config: Config, train: Split, mesh: Mesh
-) -> tuple[Prepare, Callable[[int, int], Iterator[Any]]]:
+def _resident(config: Config, train: Split, mesh: Mesh, per_epoch: int, most: int) -> Feed:
     seed, batch_size = config.training.seed, config.training.batch_size
+    # The data set goes along as an argument: closed over, it would be a constant of the program.
     data = resident.put(train, mesh_lib.replicated(mesh))
-    sharding = mesh_lib.by_batch(mesh)
     rows = mesh_lib.local_rows(batch_size)
 
-    def fed(start: int, stop: int) -> Iterator[Any]:
+    def indices(step: int) -> np.ndarray:
+        return stream.batch_indices(seed, step, len(train), batch_size)[rows]
+
+    def one(start: int, stop: int) -> Iterator[Any]:
+        sharding = mesh_lib.by_batch(mesh)
         for step in range(start, stop):
-            indices = stream.batch_indices(seed, step, len(train), batch_size)[rows]
-            # The data set goes along as an argument: closed over, it would be a constant of the
-            # compiled program.
-            yield data, jax.make_array_from_process_local_data(sharding, np.asarray(indices))
+            yield data, jax.make_array_from_process_local_data(sharding, indices(step))
+
+    def several(start: int, stop: int) -> Iterator[Any]:
+        sharding = mesh_lib.by_batch(mesh, axis=1)
+        for end in dispatch.ends(start, stop, per_epoch, most):
+            chunk = np.zeros((most, batch_size // jax.process_count()), np.int32)
+            chunk[: end - start] = [indices(step) for step in range(start, end)]
+            count = mesh_lib.put(np.int32(end - start), mesh_lib.replicated(mesh))
+            start = end
+            yield count, (data, jax.make_array_from_process_local_data(sharding, chunk))
 
     def prepare(fed: Any, key: jax.Array) -> Batch:
         data, indices = fed
         return resident.make_batch(data, indices, key, config.data.augment)
 
-    return prepare, fed
+    if most == 1:
+        return Feed(per_epoch, prepare, one)
+    return Feed(per_epoch, prepare, several, lambda fed, i: (fed[0], fed[1][i]), most)

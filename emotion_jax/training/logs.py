@@ -58,9 +58,9 @@ class Log:
         if self._board is not None:
             self._board.close()
 
-    def step(self) -> None:
-        """One step was given to the devices."""
-        self._bar.update(self._batch_size)
+    def steps(self, count: int) -> None:
+        """So many steps were given to the devices."""
+        self._bar.update(count * self._batch_size)
 
     def look(self, step: int, loss: float, accuracy: float) -> None:
         """Show the loss and accuracy of a batch."""

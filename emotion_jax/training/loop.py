@@ -141,7 +141,9 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         data=data,
         feed=feed,
         key=state_lib.make_key(config.training.seed, mesh),
-        train_step=step.make_train_step(module, tx, config.training, weights, feed.prepare, mesh),
+        train_step=step.make_train_step(
+            module, tx, config.training, weights, feed.prepare, mesh, feed.take
+        ),
         validate=validate,
         rate=rate,
         store=store,
@@ -178,15 +180,17 @@ def _run(
     on_epoch: Callable[[Sequence[Row]], None],
 ) -> Progress:
     training, per_epoch = program.config.training, program.feed.steps_per_epoch
+    every = program.config.logging.every_steps
     saved_at = time.monotonic()
     clock = Clock(progress.step, progress.seconds)
     with signals.deferred() as stopped:
-        for fed in program.feed.fed(progress.step, total):
-            state, metrics = program.train_step(progress.state, fed, program.key)
-            progress = replace(progress, state=state, step=progress.step + 1)
-            log.step()
-            clock.step(progress.step, metrics)
-            look = progress.step % program.config.logging.every_steps == 0
+        for end, fed in program.feed.dispatches(progress.step, total):
+            with jax.transfer_guard_device_to_host("disallow"):
+                state, metrics = program.train_step(progress.state, fed, program.key)
+                log.steps(end - progress.step)
+                clock.step(end, metrics)
+            look = end // every > progress.step // every
+            progress = replace(progress, state=state, step=end)
             if look:
                 _look(program, progress, metrics, log)
             done = progress.step % per_epoch == 0

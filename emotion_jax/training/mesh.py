@@ -22,9 +22,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def by_batch(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """One axis, the first or the one of that number, split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
 
 
 def put(tree: Any, sharding: Sharding) -> Any:

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from emotion_jax.config import TrainingSettings
+from emotion_jax.training import dispatch
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.metrics import Sums
 from emotion_jax.training.state import TrainState
@@ -19,6 +20,8 @@ Batch = tuple[jax.Array, jax.Array]
 Metrics = dict[str, jax.Array]
 # Turns what the host feeds (arrays split over the devices) into images [N, H, W, C] and labels [N].
 Prepare = Callable[[Any, jax.Array], Batch]
+Take = Callable[[Any, jax.Array], Any]
+NO_METRICS = {"loss": np.float32(0), "accuracy": np.float32(0), "bad_step": np.int32(0)}
 
 
 def make_train_step(
@@ -28,6 +31,7 @@ def make_train_step(
     class_weights: np.ndarray,
     prepare: Prepare,
     mesh: Mesh,
+    take: Take | None = None,
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
     """Compile the step for a mesh.
 
@@ -37,6 +41,7 @@ def make_train_step(
       class_weights: float32 [K], of an image's loss by its class.
       prepare: applied to the fed arrays inside the step, with a key for its augmentation.
       mesh: the state is replicated over it; what is fed comes as it is laid out.
+      take: where several steps are fed at once, what one of them gets (see ``dispatch.repeated``).
 
     Returns:
       A function of (state, fed, key) whose state argument is donated. The key is the run's; the
@@ -78,7 +83,8 @@ def make_train_step(
         return state, {"loss": loss, "accuracy": accuracy, "bad_step": state.bad_step}
 
     everywhere = mesh_lib.replicated(mesh)
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+    one_or_more = dispatch.repeated(train_step, take, NO_METRICS) if take else train_step
+    return jax.jit(one_or_more, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:

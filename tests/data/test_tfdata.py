@@ -143,6 +143,8 @@ def test_no_module_of_ours_imports_tensorflow():
 import importlib, pkgutil, sys
 import emotion_jax
 for module in pkgutil.walk_packages(emotion_jax.__path__, "emotion_jax."):
+    if module.name.startswith("emotion_jax.benchmark.peers."):
+        continue  # other frameworks, each in a process of its own
     importlib.import_module(module.name)
 assert "emotion_jax.data.tfdata" in sys.modules
 print("tensorflow" in sys.modules)

@@ -7,7 +7,7 @@ import pytest
 
 from emotion_jax import models
 from emotion_jax.config import ModelSettings
-from emotion_jax.models.cnn import normalise
+from emotion_jax.models.layers import normalise
 
 TINY = {"widths": (4, 6), "dense": (8,), "dropout": 0.5, "dense_dropout": 0.5}
 

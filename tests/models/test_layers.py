@@ -22,12 +22,13 @@ class Flax(nn.Module):
 
     use_running_average: bool
     pool: bool
+    activation: str = "relu"
     dtype: object = jnp.float32
 
     @nn.compact
     def __call__(self, x):
         norm = nn.BatchNorm(self.use_running_average, momentum=0.9, dtype=self.dtype, name="norm")
-        x = nn.relu(norm(x))
+        x = {"relu": nn.relu, "gelu": nn.gelu, "none": lambda x: x}[self.activation](norm(x))
         return nn.max_pool(x, (2, 2), (2, 2)) if self.pool else x
 
 
@@ -53,22 +54,23 @@ def trained(module, params, stats, x, dy, nested):
     return y, pull(dy), updated
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     n=st.integers(1, 5),
     height=st.integers(2, 7),
     width=st.integers(2, 7),
     channels=st.integers(1, 9),
     pool=st.booleans(),
+    activation=st.sampled_from(["relu", "gelu", "none"]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_training_is_as_with_flax(n, height, width, channels, pool, seed):
+def test_training_is_as_with_flax(n, height, width, channels, pool, activation, seed):
     params, stats = variables(seed, channels)
     x = normal([seed, 4], n, height, width, channels)
     shape = (n, height // 2, width // 2, channels) if pool else x.shape
     dy = normal([seed, 5], *shape)
-    found = trained(BatchNorm(False, pool), params, stats, x, dy, nested=False)
-    wanted = trained(Flax(False, pool), params, stats, x, dy, nested=True)
+    found = trained(BatchNorm(False, pool, activation), params, stats, x, dy, nested=False)
+    wanted = trained(Flax(False, pool, activation), params, stats, x, dy, nested=True)
     assert found[0].shape == shape
     for f, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(f, w, rtol=0, atol=2e-5 * max(1.0, float(np.abs(w).max())))
@@ -76,14 +78,15 @@ def test_training_is_as_with_flax(n, height, width, channels, pool, seed):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("pool", [False, True])
-def test_evaluation_is_flax_bit_for_bit(pool, dtype):
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_evaluation_is_flax_bit_for_bit(activation, pool, dtype):
     params, stats = variables(0, 8)
     assert (params["scale"] < 0).any()
     x = normal(1, 3, 7, 6, 8).astype(dtype)
     tree = {"params": params, "batch_stats": stats}
-    found = BatchNorm(True, pool, dtype=jnp.dtype(dtype)).apply(tree, x)
+    found = BatchNorm(True, pool, activation, dtype=jnp.dtype(dtype)).apply(tree, x)
     nested = {name: {"norm": leaves} for name, leaves in tree.items()}
-    wanted = Flax(True, pool, jnp.dtype(dtype)).apply(nested, x)
+    wanted = Flax(True, pool, activation, jnp.dtype(dtype)).apply(nested, x)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, wanted)
 

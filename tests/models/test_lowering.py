@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,70 @@ def test_convolution_is_lax_in_values_and_gradients(n, height, width, channels, 
     assert max(differences(*both_convolutions(x, w, dy))) < 1e-5
 
 
+@partial(jax.jit, static_argnames=("strides", "padding", "groups"))
+def both(x, w, strides, padding, groups, dy):
+    def each(function):
+        options = {"feature_group_count": groups, **LAYOUT}
+        return with_gradients(lambda x, w: function(x, w, strides, padding, **options), dy, x, w)
+
+    return each(lowering.conv), each(lax.conv_general_dilated)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(["pointwise", "strided", "depthwise"]),
+    n=st.integers(1, 3),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    channels=st.integers(1, 6),
+    strides=st.sampled_from([(1, 1), (2, 2), (2, 1), (3, 2)]),
+    padding=st.sampled_from(["SAME", ((1, 1), (1, 1))]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example("strided", 1, 1, 1, 3, (2, 2), ((1, 1), (1, 1)), 0)
+@example("strided", 2, 24, 24, 64, (2, 2), ((1, 1), (1, 1)), 0)
+@example("pointwise", 2, 7, 5, 64, (2, 2), "SAME", 0)
+@example("depthwise", 2, 9, 6, 48, (1, 1), "SAME", 0)
+@example("depthwise", 1, 1, 1, 1, (1, 1), "SAME", 0)
+def test_products_are_lax_in_values_and_gradients(
+    kind, n, height, width, channels, strides, padding, seed
+):
+    side, groups, outputs = {
+        "pointwise": (1, 1, 5),
+        "strided": (3, 1, 5),
+        "depthwise": (3, channels, channels),
+    }[kind]
+    strides = (1, 1) if kind == "depthwise" else strides
+    padding = padding if side == 3 else "SAME"
+    x = normal([seed, 0], n, height, width, channels)
+    w = normal([seed, 1], side, side, channels // groups, outputs)
+    dy = normal([seed, 2], n, -(-height // strides[0]), -(-width // strides[1]), outputs)
+    assert max(differences(*both(x, w, strides, padding, groups, dy))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "groups", "wanted"),
+    [
+        ((1, 1, 16, 4), (1, 1), 1, {"dot_general"}),
+        ((1, 1, 16, 4), (2, 2), 1, {"dot_general"}),
+        ((3, 3, 16, 4), (2, 2), 1, {"dot_general"}),
+        ((3, 3, 1, 16), (1, 1), 16, set()),
+    ],
+)
+def test_what_else_is_lowered_for_the_cpu(kernel, strides, groups, wanted):
+    x, w = normal(0, 2, 8, 8, 16), normal(1, *kernel)
+
+    def gradients(x, w):
+        def total(x, w):
+            y = lowering.conv(x, w, strides, "SAME", feature_group_count=groups, **LAYOUT)
+            return jnp.square(y).sum()
+
+        return jax.grad(total, (0, 1))(x, w)
+
+    assert counts(gradients, x, w, platform="cpu") == wanted
+    assert counts(gradients, x, w, platform="tpu") == {"convolution"}
+
+
 @settings(max_examples=5, deadline=None)
 @given(
     n=st.integers(1, 2),
@@ -83,6 +149,13 @@ def test_pool_is_lax_bit_for_bit_ties_included(n, height, width, channels, level
     dy = normal(seed, n, height // 2, width // 2, channels)
     for found, wanted in zip(*both_pools(x, dy), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 9, 6, 1)])
+def test_grey_images_take_no_product_in_inference(shape):
+    x, w = normal(0, *shape), normal(1, 3, 3, 1, 5)
+    assert counts(ours, x, w, platform="cpu") == set()
+    assert max(differences([ours(x, w)], [plain(x, w)])) < 1e-6
 
 
 def test_first_of_equal_maxima_takes_the_gradient():
@@ -159,7 +232,9 @@ SAME = {"window_strides": (1, 1), "padding": "SAME", **LAYOUT}
 @pytest.mark.parametrize(
     ("image", "kernel", "options"),
     [
-        pytest.param((2, 8, 8, 16), (3, 3, 16, 4), {**SAME, "window_strides": (2, 2)}, id="stride"),
+        pytest.param(
+            (2, 8, 8, 16), (3, 3, 16, 4), {**SAME, "padding": [(2, 2), (0, 0)]}, id="pads"
+        ),
         pytest.param((2, 8, 8, 16), (3, 3, 16, 4), {**SAME, "padding": "VALID"}, id="valid"),
         pytest.param((2, 8, 8, 16), (3, 3, 16, 4), {**SAME, "rhs_dilation": (2, 2)}, id="atrous"),
         pytest.param(
@@ -169,10 +244,27 @@ SAME = {"window_strides": (1, 1), "padding": "SAME", **LAYOUT}
             id="transposed",
         ),
         pytest.param(
-            (2, 8, 8, 16), (3, 3, 1, 16), {**SAME, "feature_group_count": 16}, id="depthwise"
+            (2, 8, 8, 16), (3, 3, 1, 32), {**SAME, "feature_group_count": 16}, id="multiplier"
+        ),
+        pytest.param(
+            (2, 8, 8, 16), (3, 3, 8, 16), {**SAME, "feature_group_count": 2}, id="two groups"
+        ),
+        pytest.param(
+            (2, 8, 8, 16),
+            (3, 3, 1, 16),
+            {**SAME, "feature_group_count": 16, "window_strides": (2, 2)},
+            id="depthwise stride",
+        ),
+        pytest.param(
+            (2, 2, 8, 16),
+            (3, 3, 16, 4),
+            {**SAME, "padding": "VALID", "window_strides": (2, 2)},
+            id="no place",
         ),
         pytest.param((2, 8, 8, 16), (3, 3, 16, 4), {**SAME, "batch_group_count": 2}, id="groups"),
-        pytest.param((2, 8, 8, 16), (1, 1, 16, 4), SAME, id="1x1"),
+        pytest.param(
+            (2, 8, 8, 16), (1, 1, 16, 4), {**SAME, "padding": [(1, 1), (1, 1)]}, id="1x1 padded"
+        ),
         pytest.param((2, 8, 8, 16), (5, 5, 16, 4), SAME, id="5x5"),
         pytest.param((2, 16, 8, 8), (4, 16, 3, 3), {**SAME, "dimension_numbers": None}, id="NCHW"),
         pytest.param((3, 3, 3, 3), (3, 3, 3, 3), {**SAME, "dimension_numbers": None}, id="threes"),

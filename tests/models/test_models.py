@@ -21,8 +21,8 @@ def test_build_passes_everything_on():
 
 
 def test_unknown_backbone_is_named_with_those_there_are():
-    with pytest.raises(UserError, match=r"model\.name: 'resnet' is not one of .*cnn"):
-        build(name="resnet")
+    with pytest.raises(UserError, match=r"model\.name: 'alexnet' is not one of .*cnn"):
+        build(name="alexnet")
 
 
 def test_blocks_that_halve_the_image_to_nothing_are_refused():
@@ -36,3 +36,11 @@ def test_smallest_image_that_four_blocks_take():
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
     assert jax.eval_shape(module.apply, variables, image).shape == (2, 7)
     assert variables["params"]["Dense_0"]["kernel"].shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", ["cnn", "vgg", "resnet", "mini_xception", "fernet"])
+def test_every_backbone_refuses_images_that_its_blocks_halve_to_nothing(name):
+    blocks = 4 if name in ("cnn", "vgg") else 5  # a last one that does not halve
+    with pytest.raises(UserError, match=rf"model\.widths: {blocks} blocks halve 15 pixels"):
+        build(15, name=name, widths=(1,) * blocks)
+    assert build(16, name=name, widths=(1,) * blocks)
