@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     XLA's CPU backend allocates the temporary buffers of a program at each call. glibc maps blocks
     of that size anew each time, and the system clears every page of them at its first touch: a
-    third of a training step (docs/performance.md). So: no mapped blocks, no trimming, and one
+    quarter of a training step (docs/performance.md). So: no mapped blocks, no trimming, and one
     arena, for the others map too. A process then keeps the most that it ever used.
 
     Left alone: other C libraries, and settings of the user's own (``VARIABLES``; an empty

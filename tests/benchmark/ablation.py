@@ -5,6 +5,7 @@ and what is printed is the median time of a step and its ratio to the whole.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -85,7 +86,7 @@ def work(variant):
         jitted = step.make_train_step(module, tx, training, weights, lambda fed, key: fed, devices)
         key = state.make_key(0, devices)
         compiled = jitted.lower(current, fed, key).compile()
-    for seconds in (2.0, *(1.0 for _ in sys.stdin)):
+    for seconds in itertools.chain([2.0], (1.0 for _ in sys.stdin)):
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
             current, _ = compiled(current, fed, key)
