@@ -1,4 +1,7 @@
-"""Layers that pass over memory less often than Flax's, with the same parameters and results."""
+"""What backbones share, above all layers that pass over memory less often than Flax's.
+
+Those have the same parameters and results as Flax's.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
 
 Activation = Literal["relu", "gelu", "none"]
@@ -19,10 +23,60 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+class Backbone(nn.Module):
+    """Pixels in, logits out; what lies between is ``features``.
+
+    Attributes:
+      classes: number of logits K.
+      settings: of the network; each backbone says what it reads.
+      mean, std: of the training images by channel, in units of [0, 1]; part of the module, so that
+        training, serving and export cannot differ.
+    """
+
+    classes: int
+    settings: ModelSettings
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the computation."""
+        return jnp.dtype(self.settings.dtype)
+
+    @nn.compact
+    def __call__(self, image_NHWC: jax.Array, train: bool = False) -> jax.Array:
+        """Grey values in [0, 255] (uint8 or float) to float32 logits [N, K].
+
+        With ``train`` it wants a "dropout" rng and updates the collection "batch_stats".
+        """
+        x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(self.dtype)
+        x_NF = self.features(x_NHWC, train)
+        # The softmax and the loss want float32.
+        return nn.Dense(self.classes, dtype=self.dtype)(x_NF).astype(jnp.float32)
+
+    def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
+        """Normalised pixels to what the logits are made of: ``dtype`` [N, F]."""
+        raise NotImplementedError
+
+
 def normalise(image_NHWC: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Grey values in [0, 255] to float32 of zero mean and unit variance by channel."""
     mean_C, std_C = (jnp.asarray(v, jnp.float32)[None, None, None, :] for v in (mean, std))
     return (image_NHWC.astype(jnp.float32) / 255.0 - mean_C) / std_C
+
+
+def conv(width: int, side: int, stride: int = 1, groups: int = 1, *, dtype: Any) -> nn.Conv:
+    """A convolution without bias, padded by half the kernel's side, as BatchNorm follows."""
+    return nn.Conv(
+        width,
+        (side, side),
+        strides=stride,
+        padding=side // 2,
+        feature_group_count=groups,
+        use_bias=False,
+        dtype=dtype,
+        conv_general_dilated=lowering.conv,
+    )
 
 
 class BatchNorm(nn.Module):

@@ -4,7 +4,7 @@ arXiv:1710.07557 has 58,000 in depthwise-separable residual blocks. Here no para
 there is a free way: shortcuts widen by zeros instead of by 1x1 convolutions, the image is halved by
 max-pools, and the head is one average. What is left goes into the 1x1 convolutions of the stages.
 
-Shape suffixes: N images, H height, W width, C channels, K classes.
+Shape suffixes: N images, H height, W width, C channels.
 """
 
 from functools import partial
@@ -14,48 +14,25 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from emotion_jax.config import ModelSettings
-from emotion_jax.models.layers import Activation, BatchNorm, Dropout, normalise
-from emotion_jax.models.residual import Stem, Sum, conv, drop_paths, global_mean
+from emotion_jax.models.layers import Activation, Backbone, BatchNorm, Dropout, conv
+from emotion_jax.models.residual import Sum, global_mean, pooled_stages
 
 
-class MiniXception(nn.Module):
+class MiniXception(Backbone):
     """Pixels in, logits out: a stem, stages of separable residual blocks, the average, the logits.
 
     Its shape is ``widths`` 24, 48, 80, 112 and ``convolutions`` 2.
 
     Attributes:
-      classes: number of logits K.
       settings: ``widths`` (of the stem, then one a stage), ``convolutions`` (blocks a stage),
         ``squeeze``, ``drop_path``, ``activation``, ``dropout``, ``dense_dropout``, dtype.
-      mean, std: of the training images by channel, in units of [0, 1].
     """
 
-    classes: int
-    settings: ModelSettings
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @nn.compact
-    def __call__(self, image_NHWC: jax.Array, train: bool = False) -> jax.Array:
-        """Grey values in [0, 255] (uint8 or float) to float32 logits [N, K].
-
-        With ``train`` it wants a "dropout" rng and updates the collection "batch_stats".
-        """
+    def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
+        """As in ``Backbone``."""
         s = self.settings
-        dtype = jnp.dtype(s.dtype)
-        stem, *widths = s.widths
-        x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(dtype)
-        x_NHWC = Stem(stem, s.activation, dtype)(x_NHWC, train)
-        rates = iter(drop_paths(s, len(widths)))
-        for stage, width in enumerate(widths):
-            for i in range(s.convolutions):
-                pool = i == s.convolutions - 1 and stage < len(widths) - 1
-                block = SeparableBlock(width, s.squeeze, next(rates), pool, s.activation, dtype)
-                x_NHWC = block(x_NHWC, train)
-            x_NHWC = Dropout(s.dropout)(x_NHWC, deterministic=not train)
-        x_NC = Dropout(s.dense_dropout)(global_mean(x_NHWC), deterministic=not train)
-        return nn.Dense(self.classes, dtype=dtype)(x_NC).astype(jnp.float32)
+        x_NHWC = pooled_stages(SeparableBlock, x_NHWC, train, s)
+        return Dropout(s.dense_dropout)(global_mean(x_NHWC), deterministic=not train)
 
 
 class SeparableBlock(nn.Module):

@@ -3,6 +3,7 @@
 Shape suffixes: N images, H height, W width, C channels, U hidden units.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
-from emotion_jax.models.layers import ACTIVATIONS, Activation, BatchNorm
+from emotion_jax.models.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, conv
 
 
 class Stem(nn.Module):
@@ -120,20 +121,6 @@ class Sum(nn.Module):
         return lowering.max_pool_2x2(y_NHWC) if self.pool else y_NHWC
 
 
-def conv(width: int, side: int, stride: int = 1, groups: int = 1, *, dtype: Any) -> nn.Conv:
-    """A convolution without bias, padded by half the kernel's side, as BatchNorm follows."""
-    return nn.Conv(
-        width,
-        (side, side),
-        strides=stride,
-        padding=side // 2,
-        feature_group_count=groups,
-        use_bias=False,
-        dtype=dtype,
-        conv_general_dilated=lowering.conv,
-    )
-
-
 def global_mean(x_NHWC: jax.Array) -> jax.Array:
     """Average over the pixels, summed in float32: [N, C] of the type of the images."""
     return x_NHWC.astype(jnp.float32).mean((1, 2)).astype(x_NHWC.dtype)
@@ -143,3 +130,34 @@ def drop_paths(settings: ModelSettings, stages: int) -> list[float]:
     """The skip rate of each block: from 0 at the first to ``settings.drop_path`` at the last."""
     blocks = stages * settings.convolutions
     return [settings.drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
+def pooled_stages(
+    block: Callable[..., nn.Module], x_NHWC: jax.Array, train: bool, settings: ModelSettings
+) -> jax.Array:
+    """A stem, then a stage of blocks a width; each but the last ends with a max-pool, and dropout.
+
+    Called within a compact method, whose module the submodules belong to.
+
+    Args:
+      block: by ``width``, ``squeeze``, ``drop_path``, ``pool``, ``activation`` and ``dtype``.
+      x_NHWC: normalised images.
+      train: as in ``Backbone``.
+      settings: ``widths`` of the stem and of each stage, ``convolutions`` blocks a stage, ...
+    """
+    stem, *widths = settings.widths
+    dtype = jnp.dtype(settings.dtype)
+    x_NHWC = Stem(stem, settings.activation, dtype)(x_NHWC, train)
+    rates = iter(drop_paths(settings, len(widths)))
+    for stage, width in enumerate(widths):
+        for i in range(settings.convolutions):
+            x_NHWC = block(
+                width=width,
+                squeeze=settings.squeeze,
+                drop_path=next(rates),
+                pool=i == settings.convolutions - 1 and stage < len(widths) - 1,
+                activation=settings.activation,
+                dtype=dtype,
+            )(x_NHWC, train)
+        x_NHWC = Dropout(settings.dropout)(x_NHWC, deterministic=not train)
+    return x_NHWC

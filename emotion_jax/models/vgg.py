@@ -1,20 +1,17 @@
 """VGG, as Khaireddin & Chen (2021, arXiv:2105.03588) trained it to 73.3% on FER2013.
 
-Shape suffixes: N images, H height, W width, C channels, K classes, F features.
+Shape suffixes: N images, H height, W width, C channels, F features.
 """
 
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from emotion_jax.config import ModelSettings
-from emotion_jax.models.layers import BatchNorm, Dropout, normalise
-from emotion_jax.models.residual import conv
+from emotion_jax.models.layers import Backbone, BatchNorm, Dropout, conv
 
 
-class VGG(nn.Module):
+class VGG(Backbone):
     """Pixels in, logits out.
 
     Theirs is ``widths`` 64, 128, 256, 512, ``convolutions`` 2, ``dense`` 4096, 4096, ``dropout`` 0
@@ -22,26 +19,14 @@ class VGG(nn.Module):
     without BatchNorm.
 
     Attributes:
-      classes: number of logits K.
       settings: ``widths`` (one a block), ``convolutions`` a block, ``dense``, dropouts, dtype.
-      mean, std: of the training images by channel, in units of [0, 1].
     """
 
-    classes: int
-    settings: ModelSettings
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @nn.compact
-    def __call__(self, image_NHWC: jax.Array, train: bool = False) -> jax.Array:
-        """Grey values in [0, 255] (uint8 or float) to float32 logits [N, K].
-
-        With ``train`` it wants a "dropout" rng and updates the collection "batch_stats".
-        """
+    def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
+        """As in ``Backbone``."""
         s = self.settings
-        dtype = jnp.dtype(s.dtype)
+        dtype = self.dtype
         norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
-        x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(dtype)
         for width in s.widths:
             for i in range(s.convolutions):
                 x_NHWC = conv(width, 3, dtype=dtype)(x_NHWC)
@@ -54,4 +39,4 @@ class VGG(nn.Module):
                 nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=dtype)(x_NF)
             )
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
-        return nn.Dense(self.classes, dtype=dtype)(x_NF).astype(jnp.float32)
+        return x_NF
