@@ -166,7 +166,7 @@ def _measure(bench: _Bench, about: dict[str, dict[str, Any]]) -> dict[str, Any]:
         batch: _images(batch, bench.compare(f"inference, batch {batch}", _blocks(bench, batch)))
         for batch in sorted({*EVALUATE, bench.batch})
     }
-    scaled = _scaled(bench)
+    scaled = _scaled(bench, about[OURS]["devices"])
     bench.shown("end to end")
     seconds = bench.options.seconds
     pairs = ours.ask("end_to_end", rounds=bench.options.rounds, seconds=seconds)
@@ -217,9 +217,8 @@ def _blocks(bench: _Bench, batch: int) -> dict[str, Block]:
     return {name: _block(bench, name, "evaluate", batch) for name in bench.workers}
 
 
-def _scaled(bench: _Bench) -> dict[int, Samples]:
+def _scaled(bench: _Bench, devices: int) -> dict[int, Samples]:
     """Training steps a second by batch size, of ours."""
-    devices = bench.workers[OURS].ask("describe")["devices"]
     sizes = {round(scale * bench.batch / devices) * devices for scale in SCALES} - {0}
     names = {f"batch {size}": size for size in sorted(sizes)}
     blocks = {name: _block(bench, OURS, "train", size) for name, size in names.items()}

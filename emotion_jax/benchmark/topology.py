@@ -21,10 +21,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from emotion_jax import config as config_lib
 from emotion_jax import models
 from emotion_jax.config import Config
-from emotion_jax.data import resident
 from emotion_jax.errors import UserError
+from emotion_jax.training import feed, optimizer, step
 from emotion_jax.training import mesh as mesh_lib
-from emotion_jax.training import optimizer, step
 from emotion_jax.training import state as state_lib
 
 MEAN, STD = 0.5, 0.25  # of the images; they are constants of the program and change no cost
@@ -66,10 +65,7 @@ def lower(config: Config, mesh: Mesh, images: int, classes: int) -> tuple[Any, i
     rate = optimizer.schedule(config.training, max(images // batch_size, 1))
     tx = optimizer.optimizer(config.training, rate)
 
-    def prepare(fed: Any, key: jax.Array) -> step.Batch:
-        data, indices = fed
-        return resident.make_batch(data, indices, key, config.data.augment)
-
+    prepare = feed.resident_prepare(config)
     weights = np.ones(classes, np.float32)
     train_step: Any = step.make_train_step(module, tx, config.training, weights, prepare, mesh)
 

@@ -23,6 +23,15 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+def pool_places(pool: bool, activation: Activation) -> tuple[bool, bool]:
+    """Whether a max-pool that is asked for goes before or after the activation.
+
+    What rises commutes with the maximum and then sees fewer pixels; GELU falls before it rises.
+    """
+    rises = activation != "gelu"
+    return pool and rises, pool and not rises
+
+
 class Backbone(nn.Module):
     """Pixels in, logits out; what lies between is ``features``.
 
@@ -84,8 +93,8 @@ class BatchNorm(nn.Module):
 
     Of a window's pixels, once normalised, the largest is that of the largest pixel, or of the
     smallest where the scale is negative: rounding keeps the order. So the pool comes first, and
-    the rest runs on a quarter of the pixels, with the same values bit for bit. Not so with GELU,
-    which falls before it rises: there the pool comes last.
+    the rest runs on a quarter of the pixels, with the same values bit for bit. Not so with GELU
+    (``pool_places``).
 
     Attributes:
       use_running_average: normalise by the statistics of past batches.
@@ -124,13 +133,13 @@ class BatchNorm(nn.Module):
         def by_channel(values_C: jax.Array) -> jax.Array:
             return values_C.reshape((1,) * (x.ndim - 1) + shape)
 
-        pool_first = self.pool and self.activation != "gelu"
+        pool_first, pool_last = pool_places(self.pool, self.activation)
         if pool_first:
             sign = by_channel(jnp.where(scale_C < 0, -1, 1).astype(x.dtype))
             x = lowering.max_pool_2x2(x * sign) * sign
         normal = (x.astype(jnp.float32) - by_channel(mean_C)) * by_channel(factor_C)
         y = ACTIVATIONS[self.activation](normal + by_channel(bias_C)).astype(self.dtype)
-        return lowering.max_pool_2x2(y) if self.pool and not pool_first else y
+        return lowering.max_pool_2x2(y) if pool_last else y
 
 
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:

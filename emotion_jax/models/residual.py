@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
-from emotion_jax.models.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, conv
+from emotion_jax.models.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, conv, pool_places
 
 
 class Stem(nn.Module):
@@ -114,11 +114,11 @@ class Sum(nn.Module):
             kept_N111 = jax.random.bernoulli(self.make_rng("dropout"), kept, shape)
             gate_N11C = gate_N11C * kept_N111.astype(self.dtype) / kept
         sum_NHWC = shortcut_NHWC + branch_NHWC * gate_N11C
-        # As in BatchNorm, what rises commutes with the maximum and then sees fewer pixels.
-        if self.pool and self.activation != "gelu":
-            return ACTIVATIONS[self.activation](lowering.max_pool_2x2(sum_NHWC))
+        pool_first, pool_last = pool_places(self.pool, self.activation)
+        if pool_first:
+            sum_NHWC = lowering.max_pool_2x2(sum_NHWC)
         y_NHWC = ACTIVATIONS[self.activation](sum_NHWC)
-        return lowering.max_pool_2x2(y_NHWC) if self.pool else y_NHWC
+        return lowering.max_pool_2x2(y_NHWC) if pool_last else y_NHWC
 
 
 def global_mean(x_NHWC: jax.Array) -> jax.Array:

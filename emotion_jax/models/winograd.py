@@ -9,6 +9,7 @@ Shape suffixes: N images, H height, W width, C input and K output channels; P po
 tiles of all images, Q pixels of a tile, h and w of the kernel.
 """
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -71,14 +72,18 @@ def _coefficients(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction
 
 def tile_size(height: int, width: int) -> int:
     """The m in ``POINTS`` that takes the fewest products for images of this size."""
-    return min(POINTS, key=lambda m: -(-height // m) * -(-width // m) * (m + KERNEL - 1) ** 2)
+    return min(POINTS, key=lambda m: math.prod(_grid(height, width, m)) * (m + KERNEL - 1) ** 2)
 
 
 def tiles(shape: tuple[int, ...]) -> int:
     """Tiles that images of this shape [N, H, W, C] are cut into."""
     n, height, width, _ = shape
-    m = tile_size(height, width)
-    return n * -(-height // m) * -(-width // m)
+    return n * math.prod(_grid(height, width, tile_size(height, width)))
+
+
+def _grid(height: int, width: int, m: int) -> tuple[int, int]:
+    """Tiles down and across an image."""
+    return -(-height // m), -(-width // m)
 
 
 def _both_axes(matrix: np.ndarray, dtype: jnp.dtype) -> jax.Array:
@@ -103,7 +108,7 @@ def _forward(
     w_PCK = (kernel_PQ @ w_hwCK.reshape(KERNEL**2, -1)).reshape(-1, c, w_hwCK.shape[-1])
     y_PTK = x_PTC @ w_PCK
     y_QTK = _both_axes(algorithm.output, w_hwCK.dtype) @ y_PTK.reshape(len(y_PTK), -1)
-    down, across = -(-height // m), -(-width // m)
+    down, across = _grid(height, width, m)
     y = y_QTK.reshape(m, m, n, down, across, -1).transpose(2, 3, 0, 4, 1, 5)
     y_NHWK = y.reshape(n, down * m, across * m, -1)[:, :height, :width]
     # An empty array carries the shape of the images.
@@ -123,7 +128,7 @@ def _backward(
     dw = (kernel_QP @ dw_PCK.reshape(len(dw_PCK), -1)).reshape(KERNEL, KERNEL, *w_PCK.shape[1:])
     dx_PTC = dy_PTK @ w_PCK.swapaxes(1, 2)
     dx = _both_axes(algorithm.input, dw_PCK.dtype).T @ dx_PTC.reshape(len(dx_PTC), -1)
-    down, across = -(-height // m), -(-width // m)
+    down, across = _grid(height, width, m)
     tiles = dx.reshape(m + 2, m + 2, n, down, across, -1)
     return _overlap_add(tiles)[:, :height, :width], dw
 
@@ -153,7 +158,7 @@ def _spread(dy_NHWK: jax.Array, m: int) -> jax.Array:
 def _points(x_NHWC: jax.Array, matrix: np.ndarray, m: int, before: int) -> jax.Array:
     """``matrix`` along both axes of the tiles that begin ``before`` pixels before every m-th."""
     n, height, width, c = x_NHWC.shape
-    down, across = -(-height // m), -(-width // m)
+    down, across = _grid(height, width, m)
     size = matrix.shape[1]
     after = [m * (tiles - 1) + size - before for tiles in (down, across)]
     pads = [(before, after[0] - height), (before, after[1] - width)]

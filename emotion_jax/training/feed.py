@@ -108,10 +108,17 @@ def _resident(config: Config, train: Split, mesh: Mesh, per_epoch: int, most: in
             start = end
             yield count, (data, jax.make_array_from_process_local_data(sharding, chunk))
 
+    prepare = resident_prepare(config)
+    if most == 1:
+        return Feed(per_epoch, prepare, one)
+    return Feed(per_epoch, prepare, several, lambda fed, i: (fed[0], fed[1][i]), most)
+
+
+def resident_prepare(config: Config) -> Prepare:
+    """What the resident pipeline makes of (data set, indices) inside the step."""
+
     def prepare(fed: Any, key: jax.Array) -> Batch:
         data, indices = fed
         return resident.make_batch(data, indices, key, config.data.augment)
 
-    if most == 1:
-        return Feed(per_epoch, prepare, one)
-    return Feed(per_epoch, prepare, several, lambda fed, i: (fed[0], fed[1][i]), most)
+    return prepare

@@ -33,9 +33,9 @@ def work(variant):
 
     from emotion_jax import allocator, xla
 
-    if not without(VARIANTS[1].removeprefix("without ")):
+    if not without("the allocator's settings"):
         allocator.keep_freed_memory()
-    if not without(VARIANTS[2].removeprefix("without ")):
+    if not without("XLA's flags"):
         xla.set_flags()
 
     import contextlib
