@@ -6,8 +6,10 @@ Shape suffixes: N images, H height, W width, C channels, F features.
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
+from emotion_jax.config import ModelSettings
 from emotion_jax.models.layers import Backbone, BatchNorm, Dropout, conv
 
 
@@ -21,15 +23,24 @@ class CNN(Backbone):
     def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
         """As in ``Backbone``."""
         s = self.settings
-        dtype = self.dtype
-        norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
-        for width in s.widths:
-            for _ in range(s.convolutions - 1):
-                x_NHWC = norm_relu()(conv(width, 3, dtype=dtype)(x_NHWC))
-            x_NHWC = norm_relu(pool=True)(conv(width, 3, dtype=dtype)(x_NHWC))
-            x_NHWC = Dropout(s.dropout)(x_NHWC, deterministic=not train)
-        x_NF = x_NHWC.reshape(x_NHWC.shape[0], -1)
+        norm_relu = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        x_NF = pooled_blocks(x_NHWC, train, s)
         for units in s.dense:
-            x_NF = norm_relu()(nn.Dense(units, use_bias=False, dtype=dtype)(x_NF))
+            x_NF = norm_relu()(nn.Dense(units, use_bias=False, dtype=self.dtype)(x_NF))
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         return x_NF
+
+
+def pooled_blocks(x_NHWC: jax.Array, train: bool, settings: ModelSettings) -> jax.Array:
+    """Convolution + BatchNorm + ReLU, so many a block, then max-pool and dropout: flat [N, F].
+
+    Called within a compact method, whose module the submodules belong to.
+    """
+    dtype = jnp.dtype(settings.dtype)
+    norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
+    for width in settings.widths:
+        for i in range(settings.convolutions):
+            x_NHWC = conv(width, 3, dtype=dtype)(x_NHWC)
+            x_NHWC = norm_relu(pool=i == settings.convolutions - 1)(x_NHWC)
+        x_NHWC = Dropout(settings.dropout)(x_NHWC, deterministic=not train)
+    return x_NHWC.reshape(x_NHWC.shape[0], -1)

@@ -3,12 +3,11 @@
 Shape suffixes: N images, H height, W width, C channels, F features.
 """
 
-from functools import partial
-
 import jax
 from flax import linen as nn
 
-from emotion_jax.models.layers import Backbone, BatchNorm, Dropout, conv
+from emotion_jax.models.cnn import pooled_blocks
+from emotion_jax.models.layers import Backbone, Dropout
 
 
 class VGG(Backbone):
@@ -25,18 +24,11 @@ class VGG(Backbone):
     def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
         """As in ``Backbone``."""
         s = self.settings
-        dtype = self.dtype
-        norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
-        for width in s.widths:
-            for i in range(s.convolutions):
-                x_NHWC = conv(width, 3, dtype=dtype)(x_NHWC)
-                x_NHWC = norm_relu(pool=i == s.convolutions - 1)(x_NHWC)
-            x_NHWC = Dropout(s.dropout)(x_NHWC, deterministic=not train)
-        x_NF = x_NHWC.reshape(x_NHWC.shape[0], -1)
+        x_NF = pooled_blocks(x_NHWC, train, s)
         for units in s.dense:
             # Without BatchNorm the initial scale is all that keeps the variance through a ReLU.
             x_NF = nn.relu(
-                nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=dtype)(x_NF)
+                nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype)(x_NF)
             )
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         return x_NF

@@ -1,5 +1,3 @@
-import math
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -12,17 +10,7 @@ from emotion_jax.models import lowering
 SETTINGS = ModelSettings(name="fernet", widths=(32, 64, 128, 256), convolutions=2, squeeze=8)
 
 
-def parameters(settings=SETTINGS, size=48):
-    module = models.build(settings, 7, size, (0.5,), (0.25,))
-    image = jax.ShapeDtypeStruct((2, size, size, 1), jnp.uint8)
-    return jax.eval_shape(module.init, jax.random.key(0), image)["params"]
-
-
-def count(params):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def test_parameters_at_any_size():
+def test_parameters_at_any_size(parameters, count):
     assert 2_000_000 < count(parameters()) < 4_000_000
     assert count(parameters(size=24)) == count(parameters(size=224)) == count(parameters())
 
@@ -36,13 +24,13 @@ def test_forward_flops_at_44_pixels():
     assert 0.3e9 < cost["flops"] < 0.36e9
 
 
-def test_every_3x3_convolution_but_the_first_suits_winograd():
+def test_every_3x3_convolution_but_the_first_suits_winograd(parameters):
     params = parameters()
     kernels = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.shape[:2] == (3, 3)]
     assert len(kernels) == 14
     assert sorted(shape[2] for shape in kernels)[:2] == [1, 32]
 
 
-def test_the_stem_alone_is_no_network():
+def test_the_stem_alone_is_no_network(parameters):
     with pytest.raises(UserError, match=r"model\.widths: fernet needs two or more"):
         parameters(SETTINGS.model_copy(update={"widths": (32,)}))

@@ -1,5 +1,3 @@
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -9,17 +7,7 @@ from emotion_jax.config import ModelSettings
 SETTINGS = ModelSettings(name="resnet", convolutions=2)
 
 
-def parameters(settings=SETTINGS, size=48):
-    module = models.build(settings, 7, size, (0.5,), (0.25,))
-    image = jax.ShapeDtypeStruct((2, size, size, 1), jnp.uint8)
-    return jax.eval_shape(module.init, jax.random.key(0), image)["params"]
-
-
-def count(params):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def test_parameters_of_resnet_18():
+def test_parameters_of_resnet_18(parameters, count):
     # torchvision's has 11,689,512; less are its 7x7 stem of 3 colours and its 1,000 classes.
     stem, head = 9 * 64 - 49 * 3 * 64, 512 * 7 + 7 - (512 * 1000 + 1000)
     assert count(parameters()) == 11_689_512 + stem + head

@@ -1,26 +1,11 @@
 import itertools
-import math
 
-import jax
-import jax.numpy as jnp
-
-from emotion_jax import models
 from emotion_jax.config import ModelSettings
 
 SETTINGS = ModelSettings(name="vgg", convolutions=2, dense=(4096, 4096))
 
 
-def parameters(settings=SETTINGS, size=48):
-    module = models.build(settings, 7, size, (0.5,), (0.25,))
-    image = jax.ShapeDtypeStruct((2, size, size, 1), jnp.uint8)
-    return jax.eval_shape(module.init, jax.random.key(0), image)["params"]
-
-
-def count(params):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def test_parameters_of_khaireddin_and_chen():
+def test_parameters_of_khaireddin_and_chen(parameters, count):
     # Eight convolutions with BatchNorm, then 40 / 16 = 2 pixels by side into the dense layers.
     widths = [1, 64, 64, 128, 128, 256, 256, 512, 512]
     convolutions = sum(9 * a * b + 2 * b for a, b in itertools.pairwise(widths))
@@ -29,7 +14,7 @@ def test_parameters_of_khaireddin_and_chen():
     assert count(parameters(size=40)) == convolutions + dense
 
 
-def test_the_head_has_biases_and_no_batch_norm():
+def test_the_head_has_biases_and_no_batch_norm(parameters):
     params = parameters()
     assert set(params["Dense_0"]) == {"kernel", "bias"}
     assert sum(name.startswith("BatchNorm") for name in params) == 8
