@@ -56,7 +56,7 @@ def _bars(axes: Axes, rates: dict[str, Any], colours: list[str]) -> None:
     medians = np.array([rates[name]["median"] for name in names])
     quartiles = np.array([rates[name]["quartiles"] for name in names]).T
     errors = np.abs(quartiles - medians)
-    bars = axes.barh(names, medians, color=colours, xerr=errors, ecolor=MUTED, height=0.68)
+    bars = axes.barh(names, medians, color=colours, xerr=errors.tolist(), ecolor=MUTED, height=0.68)
     inside = [f"{value:,.0f}" for value in medians]
     axes.bar_label(bars, inside, padding=6, color=INK, fontsize=8.5)
     axes.invert_yaxis()

@@ -63,13 +63,20 @@ def test_it_is_lax_in_values_and_gradients(n, height, width, channels, outputs, 
     assert max(map(float, differences(x, w, dy))) < 1e-5
 
 
+@pytest.fixture
+def x64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("x64")
 def test_float64_shows_no_error_but_rounding():
-    with jax.enable_x64(True):
-        x, w, dy = (
-            jnp.asarray(np.random.default_rng(i).normal(size=shape))
-            for i, shape in enumerate([(2, 11, 8, 5), (3, 3, 5, 4), (2, 11, 8, 4)])
-        )
-        assert max(map(float, differences(x, w, dy))) < 1e-13
+    x, w, dy = (
+        jnp.asarray(np.random.default_rng(i).normal(size=shape))
+        for i, shape in enumerate([(2, 11, 8, 5), (3, 3, 5, 4), (2, 11, 8, 4)])
+    )
+    assert max(map(float, differences(x, w, dy))) < 1e-13
 
 
 @pytest.mark.parametrize(("side", "m"), [(1, 2), (2, 2), (3, 3), (6, 3), (12, 4), (24, 4), (48, 4)])
