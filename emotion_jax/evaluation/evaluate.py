@@ -63,7 +63,7 @@ def evaluate(
     """
     mesh = mesh_lib.make()
     views = trained.description["tta"] if tta else ["identity"]
-    predict_fn = predict_lib.make_predict(trained.module, mesh, views)
+    predict_fn = predict_lib.make_predict(trained.module, mesh, views, trained.temperature)
     variables = mesh_lib.put(trained.variables, mesh_lib.replicated(mesh))
     title = f"evaluating {split.name}" if progress else ""
     logs, sums = predict_lib.predict(predict_fn, variables, split, batch_size, mesh, title)

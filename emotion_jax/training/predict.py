@@ -25,7 +25,19 @@ BATCH_SIZE = 256  # images at a time
 PredictFn = Callable[..., tuple[jax.Array, Sums]]
 
 
-def make_predict(module: nn.Module, mesh: Mesh, views: Sequence[str] = ("identity",)) -> PredictFn:
+def log_probabilities(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """What every probability that leaves the program is the exponential of: float32 [N, K].
+
+    Args:
+      logits: float32 [N, K].
+      temperature: of the checkpoint, fitted on validation (Guo et al. 2017, arXiv:1706.04599).
+    """
+    return jax.nn.log_softmax(logits / temperature)
+
+
+def make_predict(
+    module: nn.Module, mesh: Mesh, views: Sequence[str] = ("identity",), temperature: float = 1.0
+) -> PredictFn:
     """Compile (variables, images, labels, mask) -> (log-probabilities [N, K], Sums) for a mesh.
 
     With several views the probabilities are the mean over them.
@@ -35,7 +47,7 @@ def make_predict(module: nn.Module, mesh: Mesh, views: Sequence[str] = ("identit
         variables: Any, images: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, Sums]:
         logits = (jnp.asarray(module.apply(variables, VIEWS[view](images))) for view in views)
-        seen = [jax.nn.log_softmax(view_logits) for view_logits in logits]
+        seen = [log_probabilities(view_logits, temperature) for view_logits in logits]
         logs = seen[0]
         if len(seen) > 1:
             logs = jax.nn.logsumexp(jnp.stack(seen), axis=0) - jnp.log(float(len(seen)))

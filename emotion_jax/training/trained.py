@@ -36,6 +36,11 @@ class Trained:
     variables: dict[str, Any]
     train_hashes: np.ndarray
 
+    @property
+    def temperature(self) -> float:
+        """Of the probabilities (``predict.log_probabilities``); 1 where none was fitted."""
+        return float(self.description["temperature"] or 1.0)
+
 
 def resolve(source: Path) -> Path:
     """The step that ``source`` names: a step's directory, or a workdir for its best step.
