@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
+    "predict": "name the expressions of the faces in images, folders and videos",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
 
