@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from emotion_jax.data.preprocess import BadImage, Preprocess
 from emotion_jax.data.threads import in_order
@@ -71,7 +72,9 @@ class Recognizer:
         self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
         self._mesh = mesh_lib.make()
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
-        self._predict = make_predict(trained.module, self._mesh, temperature=trained.temperature)
+        self._predict: Any = make_predict(
+            trained.module, self._mesh, temperature=trained.temperature
+        )
         self._compiled: dict[int, Callable[..., Any]] = {}
         self._lock = threading.Lock()
 
@@ -148,6 +151,25 @@ class Recognizer:
                 said = zip(one.detections, probs, strict=False)  # those of this image, no more
                 yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
 
+    def predict_boxes(self, source: Any, boxes: Sequence[Box]) -> list[Face]:
+        """Name the expressions of faces that were found by someone else.
+
+        Args:
+          source: one image, as for ``predict``.
+          boxes: x, y, width and height of each face, pixels of the upright image, tight about it.
+
+        Returns:
+          A ``Face`` a box, in their order.
+
+        Raises:
+          UserError: the image cannot be read.
+        """
+        found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
+        if found.error is not None:
+            raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
+        rows = self.probabilities(found.crops)
+        return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
+
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
         """The network alone.
 
@@ -201,6 +223,9 @@ class Recognizer:
             yield list(result.faces)
 
     def _find(self, source: Any) -> _Found:
+        return self._seen(source, lambda image: faces_lib.find(self._detector, image))
+
+    def _seen(self, source: Any, find: Callable[[Image.Image], Sequence[Detection]]) -> _Found:
         """Read an image and cut out its faces; the image itself is not kept."""
         size, channels = self.preprocess.image_size, self.preprocess.channels
         none = np.empty((0, size, size, channels), np.uint8)
@@ -208,7 +233,7 @@ class Recognizer:
             image = images.open_image(source, self.preprocess)
         except BadImage as error:
             return _Found((), none, str(error))
-        found = faces_lib.find(self._detector, image)
+        found = find(image)
         views = (faces_lib.cut(image, detection, self._framing) for detection in found)
         crops = [self.preprocess.convert(view) for view in views]
         return _Found(found, np.stack(crops) if crops else none)

@@ -9,7 +9,8 @@ from emotion_jax.data.preprocess import FORMATS
 from emotion_jax.data.tree import ignored
 
 VIDEOS = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".3gp", ".gif"]
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts")
+    + (".wmv", ".flv", ".ogv", ".3gp", ".gif")
 )
 
 

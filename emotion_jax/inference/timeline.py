@@ -35,7 +35,7 @@ class Timeline:
         self._sums[track][int(place / self.width)] += [*probs, 1.0]
 
     def longest(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """Track, times [BINS] and mean probabilities [BINS, K] (NaN out of sight), longest first."""
+        """Track, times [BINS], probabilities [BINS, K] (NaN out of sight); the longest first."""
         ranked = sorted(self._sums.items(), key=lambda item: (-_frames(item[1]), item[0]))
         times = (self.start or 0.0) + (np.arange(BINS) + 0.5) * self.width
         with np.errstate(invalid="ignore"):
