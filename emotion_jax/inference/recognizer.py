@@ -72,9 +72,8 @@ class Recognizer:
         self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
         self._mesh = mesh_lib.make()
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
-        self._predict: Any = make_predict(
-            trained.module, self._mesh, temperature=trained.temperature
-        )
+        heat = trained.temperature
+        self._predict: Any = make_predict(trained.module, self._mesh, temperature=heat)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self._lock = threading.Lock()
 

@@ -8,10 +8,12 @@ from pathlib import Path, PurePath
 from emotion_jax.data.preprocess import FORMATS
 from emotion_jax.data.tree import ignored
 
-VIDEOS = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts")
-    + (".wmv", ".flv", ".ogv", ".3gp", ".gif")
-)
+# fmt: off
+VIDEOS = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv",
+    ".flv", ".ogv", ".3gp", ".gif",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)
