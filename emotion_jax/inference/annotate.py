@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from emotion_jax.inference.face import Face
 
@@ -42,7 +42,7 @@ def draw(image: Image.Image, faces: Sequence[Face], tracks: Sequence[int] = ()) 
         above = y - high
         tag_y = above if above >= 0 else min(y + height, picture.height - high)
         pen.rounded_rectangle((tag_x, tag_y, tag_x + wide, tag_y + high), radius=pad, fill=ink)
-        pen.text((tag_x + pad - left, tag_y + pad - top), text, font=font, fill="white")
+        pen.text((tag_x + pad - left, tag_y + pad - top), text, font=font, fill=_contrast(ink))
     return picture
 
 
@@ -51,6 +51,12 @@ def jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+def _contrast(ink: str) -> str:
+    """Black or white, whichever can be read on a colour."""
+    red, green, blue = ImageColor.getrgb(ink)[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "white"
 
 
 @functools.cache

@@ -57,13 +57,15 @@ class Recognizer:
     def __init__(
         self,
         trained: Trained,
-        detector: Detector,
+        detector: str | Detector = "mtcnn",
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
     ) -> None:
         """See ``load``."""
         if not 0.0 <= abstain_below <= 1.0:
             raise UserError(f"abstain_below is {abstain_below}; it is a probability, 0 to 1.")
+        if isinstance(detector, str):
+            detector = choose(faces_lib.DETECTORS, detector, "the detector")()
         about = trained.description
         self.trained = trained
         self.abstain_below = abstain_below
@@ -99,8 +101,6 @@ class Recognizer:
           UserError: there is no such checkpoint, it is damaged or of another version, or what the
             detector needs is not installed.
         """
-        if isinstance(detector, str):
-            detector = choose(faces_lib.DETECTORS, detector, "the detector")()
         trained = trained_lib.load(trained_lib.resolve(Path(checkpoint)))
         return cls(trained, detector, abstain_below, pixel_cap)
 
