@@ -1,12 +1,13 @@
 """The expressions of a video's faces over time, as one chart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_jax.evaluation import plots
 from emotion_jax.inference.annotate import colour
+from emotion_jax.inference.tracks import PATIENCE
 
 BINS = 600  # points in time, at most; two neighbours become one when there are more
 FACES = 4  # that are drawn: those that are longest in sight
@@ -17,7 +18,7 @@ class Timeline:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
-        self.width = 1 / 30  # of a bin, seconds; doubled whenever the bins are full
+        self.width = 0.1  # of a bin, seconds; doubled whenever the bins are full
         self.start: float | None = None
         self._sums: dict[int, np.ndarray] = {}  # track -> [BINS, K + 1], the last column a count
 
@@ -70,10 +71,8 @@ def _draw(
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
     colours = [colour(place) for place in range(len(classes))]
     for axes, (number, times, probs) in zip(panels, tracks, strict=False):
-        seen = ~np.isnan(probs[:, 0])
-        for first, last in _runs(seen):
-            # A run of one bin is a band of its width.
-            axes.stackplot(times[first:last], probs[first:last].T, colors=colours, linewidth=0)
+        for start, shares in _stretches(times, probs):
+            axes.stackplot(start, shares.T, colors=colours, linewidth=0)
         axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
         axes.set_title(f"face {number}")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -89,7 +88,12 @@ def _draw(
     return figure
 
 
-def _runs(seen: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of True, gaps of one bin closed."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], seen.astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+def _stretches(times: np.ndarray, probs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Times and probabilities where the face was in sight; short gaps are bridged."""
+    known = np.flatnonzero(~np.isnan(probs[:, 0]))
+    gaps = np.diff(times[known])
+    longest = max(PATIENCE, 3 * float(np.median(gaps))) if len(gaps) else 0.0
+    for part in np.split(known, np.flatnonzero(gaps > longest) + 1):
+        half = (times[1] - times[0]) / 2
+        ends = [times[part[0]] - half, *times[part], times[part[-1]] + half]
+        yield np.array(ends), probs[[part[0], *part, part[-1]]]

@@ -94,7 +94,7 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path_factory, name, sh
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_what_is_known_of_a_video(tmp_path, name):
     write(tmp_path / name, groups())
-    before = Output(tmp_path / name, CLASSES).before
+    before = write(tmp_path / name, []).before
     assert before.done == {
         "a.jpg": True, 'odd, "name".jpg': True, "bad.jpg": False, "ö/empty.png": True,
         "film.mp4": True,
@@ -108,7 +108,7 @@ def test_what_is_known_of_a_video(tmp_path, name):
 def test_rows_of_a_long_video_are_not_all_kept(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, (rows_of("film.mp4", [face()], i, float(i), [0]) for i in range(1000)))
-    assert len(Output(path, CLASSES).before.last) <= 61
+    assert len(write(path, []).before.last) <= 61
 
 
 def test_the_last_file_can_be_forgotten(tmp_path):
