@@ -77,7 +77,8 @@ class Batch:
     def summary(self) -> str:
         """One line."""
         bad = f", {self.bad} unreadable" if self.bad else ""
-        return f"{self.read + self.bad} files, {self.faces} faces found now{bad}"
+        files, faces = self.read + self.bad, self.faces
+        return f"{files} file{'s'[: files != 1]}, {faces} face{'s'[: faces != 1]} found now{bad}"
 
     def _is_open(self, one: Input) -> bool:
         """Whether it is a video that an earlier process may have stopped within."""
