@@ -16,7 +16,7 @@ from emotion_jax.data.threads import in_order
 from emotion_jax.errors import UserError, choose
 from emotion_jax.inference import faces as faces_lib
 from emotion_jax.inference import images
-from emotion_jax.inference.face import Box, Face, shortest
+from emotion_jax.inference.face import Box, Face, plain
 from emotion_jax.inference.faces import Detection, Detector
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import trained as trained_lib
@@ -145,7 +145,7 @@ class Recognizer:
         seen = in_order(self._find, sources, workers)
         for batch in _batches(seen, chunk):
             crops = np.concatenate([one.crops for one in batch])
-            probs = iter(self.probabilities(crops))
+            probs = iter(self._probabilities(crops))
             for one in batch:
                 said = zip(one.detections, probs, strict=False)  # those of this image, no more
                 yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
@@ -166,7 +166,7 @@ class Recognizer:
         found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
         if found.error is not None:
             raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
-        rows = self.probabilities(found.crops)
+        rows = self._probabilities(found.crops)
         return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
@@ -187,11 +187,15 @@ class Recognizer:
                 f"Faces are uint8 [N, {size}, {size}, {channels}] for this checkpoint, "
                 f"not {faces.dtype} {list(faces.shape)}."
             )
+        return self._probabilities(faces).astype(np.float32)
+
+    def _probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """As evaluation has them: float64 [N, K]."""
         logs = [np.empty((0, len(self.classes)), np.float32)]
         for start in range(0, len(faces), BATCH_SIZE):
             logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
         probs = np.exp(np.concatenate(logs).astype(np.float64))
-        return (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probs / probs.sum(axis=1, keepdims=True)
 
     def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
         """Of at most BATCH_SIZE faces, padded to the next power of two."""
@@ -240,15 +244,15 @@ class Recognizer:
     def face(
         self, box: Box, det_score: float, landmarks: np.ndarray | None, probs: np.ndarray
     ) -> Face:
-        """A detection and the probabilities of its expression, float32 [K], as a ``Face``."""
+        """A detection and the probabilities of its expression, [K], as a ``Face``."""
         best = int(probs.argmax())
         return Face(
             box=box,
             det_score=det_score,
             landmarks=landmarks,
             label=self.classes[best],
-            score=shortest(probs[best]),
-            probs=dict(zip(self.classes, shortest(probs), strict=True)),
+            score=plain(probs[best]),
+            probs=dict(zip(self.classes, plain(probs), strict=True)),
             abstained=bool(probs[best] < self.abstain_below),
         )
 

@@ -63,10 +63,9 @@ def test_fer_without_a_face_and_with_boxes_of_ones_own(photograph):
     empty = np.zeros((100, 100, 3), np.uint8)
     assert detector.detect_emotions(empty) == []
     assert detector.top_emotion(empty) == (None, None)
-    found = detector.detect_emotions(
-        photograph, face_rectangles=[(170, 60, 100, 110), [0, 0, 40, 40]]
-    )
-    assert [face["box"] for face in found] == [[170, 60, 100, 110], [0, 0, 40, 40]]
+    boxes = [[170, 60, 100, 110], [0, 0, 40, 40]]
+    found = detector.detect_emotions(photograph, face_rectangles=boxes)
+    assert [face["box"] for face in found] == boxes
     with pytest.raises(UserError, match="unreadable"):
         detector.detect_emotions("gone.jpg")
 
