@@ -76,6 +76,10 @@ class DataSettings(Settings):
     """1: grey; 3: RGB."""
     validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Share of train that is held out to choose the best step (stratified)."""
+    votes: Path | None = None
+    """FER+ votes (CSV) in place of the folders' labels; the classes are then its eight."""
+    vote_protocol: Literal["majority", "distribution"] = "distribution"
+    """What the train split learns from them (Barsoum et al. 2016); it is measured by majority."""
     split_seed: int = Field(0, ge=0)
     """Seed of that split; apart from training.seed, so that seeds share a validation split."""
     pixel_cap: int = Field(40_000_000, ge=64)
@@ -86,7 +90,7 @@ class DataSettings(Settings):
     """Threads that read images; 0: chosen for the machine."""
     augment: AugmentSettings = AugmentSettings()
 
-    @pydantic.field_validator("dir", "stage_to")
+    @pydantic.field_validator("dir", "stage_to", "votes")
     @classmethod
     def _writable(cls, path: Path | None) -> Path | None:
         # Such a name could be used, but no TOML or JSON file of the run could hold it.
@@ -138,11 +142,22 @@ class TrainingSettings(Settings):
     warmup_epochs: float = Field(0.0, ge=0.0)
     """Linear warm-up before the schedule."""
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    """Nesterov momentum of sgd."""
+    """Nesterov momentum of sgd and muon."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Decoupled, on kernels alone."""
     clip_norm: float = Field(0.0, ge=0.0)
     """Largest global norm of the gradient; 0: no clipping."""
+    average: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of the moving average of the weights, which is what is then measured and used; 0: none.
+    """
+    mixup: float = Field(0.0, ge=0.0)
+    """Parameter of the Beta distribution of mixup's shares; 0: no mixup."""
+    cutmix: float = Field(0.0, ge=0.0)
+    """The same of CutMix."""
+    start_size: int = Field(0, ge=0)
+    """Side of the images in the first epoch, pixels; it grows to data.image_size. 0: no growth."""
+    grow_epochs: float = Field(0.0, ge=0.0)
+    """Epochs until then."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an image's loss is weighted by n / (classes * n of its class)."""

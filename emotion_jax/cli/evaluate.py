@@ -44,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _evaluate(args: Evaluate) -> None:
     # These take seconds to import, which --help and a typo need not wait for.
-    from emotion_jax.data import dataset
+    from emotion_jax.data import dataset, votes
     from emotion_jax.data.folder import describe
     from emotion_jax.errors import UserError
-    from emotion_jax.evaluation import votes
     from emotion_jax.evaluation.evaluate import evaluate
     from emotion_jax.training import compilation, trained
 
@@ -65,7 +64,8 @@ def _evaluate(args: Evaluate) -> None:
             print(describe(problems), file=sys.stderr)
         note = None
         if args.votes is not None:
-            split, note = votes.relabel(split, args.votes, model.classes)
+            table = votes.read(args.votes)
+            split, note = dataset.relabelled(split, table, model.classes, args.votes)
             print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
         result.report["protocol"]["votes"] = note

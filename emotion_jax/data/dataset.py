@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from emotion_jax import config
 from emotion_jax.config import DataSettings
-from emotion_jax.data import folder, splits, staging, synthetic
+from emotion_jax.data import folder, splits, staging, synthetic, votes
 from emotion_jax.data.ingest import Records, ingest
 from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.errors import UserError
@@ -28,6 +29,7 @@ class Split:
       labels: int32 [n].
       hashes: uint64 [n], of the decoded images.
       paths: [n], relative to the data's root.
+      soft: float32 [n, K], probabilities of the classes to learn from; None: the labels.
     """
 
     name: str
@@ -36,9 +38,15 @@ class Split:
     labels: np.ndarray
     hashes: np.ndarray
     paths: tuple[str, ...]
+    soft: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What is learnt: int32 [n] or float32 [n, K]."""
+        return self.labels if self.soft is None else self.soft
 
     @property
     def in_memory(self) -> bool:
@@ -65,6 +73,7 @@ class Split:
             labels=self.labels[indices],
             hashes=self.hashes[indices],
             paths=tuple(self.paths[i] for i in indices),
+            soft=None if self.soft is None else self.soft[indices],
         )
 
 
@@ -100,7 +109,14 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
     listing = replace(listing, images=images, problems=problems)
     records = _ingest(listing, settings, progress)
+    classes, fingerprint = records.classes, records.fingerprint
     whole = _split(records, "train", settings)
+    test = _split(records, "test", settings) if "test" in records.splits else None
+    if settings.votes is not None:
+        classes, table = votes.CLASSES, votes.read(settings.votes)
+        whole = _to_learn(whole, table, settings)
+        test = test and relabelled(test, table, classes, settings.votes)[0]
+        fingerprint = sha256(f"{fingerprint} {table.digest}".encode()).hexdigest()
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
     )
@@ -109,14 +125,41 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
             f"{listing.root}: too few images in train to hold any out for validation; "
             "give each class at least two different ones."
         )
+    held_out = whole.subset("val", validation)
+    if settings.votes is not None:
+        held_out = relabelled(held_out, table, classes, settings.votes)[0]
     return Dataset(
-        classes=records.classes,
-        fingerprint=records.fingerprint,
+        classes=classes,
+        fingerprint=fingerprint,
         problems=records.problems,
         train=whole.subset("train", train),
-        validation=whole.subset("val", validation),
-        test=_split(records, "test", settings) if "test" in records.splits else None,
+        validation=held_out,
+        test=test,
     )
+
+
+def relabelled(
+    split: Split, table: votes.Table, classes: Sequence[str], source: Path
+) -> tuple[Split, dict[str, Any]]:
+    """The images of a split that have a majority, labelled by it; and ``votes.majorities``' note.
+
+    Raises:
+      UserError: there is none; names ``source``, the file of the votes.
+    """
+    kept, labels, note = votes.majorities(table, split.paths, classes)
+    if not len(kept):
+        raise UserError(f"The votes {source} give none of the {len(split)} images a known class.")
+    return replace(split.subset(split.name, kept), labels=labels, soft=None), note
+
+
+def _to_learn(whole: Split, table: votes.Table, settings: DataSettings) -> Split:
+    if settings.vote_protocol == "majority":
+        return relabelled(whole, table, votes.CLASSES, Path(str(settings.votes)))[0]
+    kept, shares = votes.distributions(table, whole.paths)
+    if not len(kept):
+        raise UserError(f"The votes {settings.votes} tell of none of the {len(whole)} images.")
+    labels = shares.argmax(1).astype(np.int32)
+    return replace(whole.subset(whole.name, kept), labels=labels, soft=shares)
 
 
 def load_split(

@@ -16,6 +16,10 @@ class Examples(Protocol):
         """int32 [n]."""
 
     @property
+    def targets(self) -> np.ndarray:
+        """What is learnt: int32 [n], the labels, or float32 [n, K], probabilities of the classes."""
+
+    @property
     def in_memory(self) -> bool:
         """Whether ``images`` costs no disk access."""
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from emotion_jax.training import (
     optimizer,
     saved,
     signals,
+    sizes,
     step,
     workdir,
 )
@@ -34,6 +36,9 @@ from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.state import TrainState
 from emotion_jax.training.workdir import Row
+
+
+TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Program:
-    """What stays the same from step to step."""
+    """What stays the same from step to step.
+
+    ``train_step`` is that of an epoch, from 0: while images grow it differs.
+    """
 
     config: Config
     data: Dataset
     feed: feed_lib.Feed
     key: jax.Array
-    train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
+    train_step: Callable[[int], TrainStep]
     validate: Callable[[TrainState], dict[str, float]]
     rate: Callable[[int], Any]
     store: checkpoint.Store
@@ -136,14 +144,18 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         _, sums = predict_lib.predict(predict, state.variables, data.validation, batch, mesh, title)
         return quotients(sums)
 
+    @cache
+    def train_step(side: int | None) -> TrainStep:
+        return step.make_train_step(
+            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side
+        )
+
     program = Program(
         config=config,
         data=data,
         feed=feed,
         key=state_lib.make_key(config.training.seed, mesh),
-        train_step=step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take
-        ),
+        train_step=lambda epoch: train_step(sizes.side(config, epoch)),
         validate=validate,
         rate=rate,
         store=store,
@@ -152,7 +164,8 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         hashes=np.unique(np.concatenate([data.train.hashes, data.validation.hashes])),
     )
     image_shape = (size, size, config.data.channels)
-    state = state_lib.create(module, tx, image_shape, classes, config.training.seed, mesh)
+    seed, averaged = config.training.seed, config.training.average > 0
+    state = state_lib.create(module, tx, image_shape, classes, seed, mesh, averaged)
     return program, _restore(program, state)
 
 
@@ -185,8 +198,9 @@ def _run(
     clock = Clock(progress.step, progress.seconds)
     with signals.deferred() as stopped:
         for end, fed in program.feed.dispatches(progress.step, total):
+            train_step = program.train_step(progress.step // per_epoch)
             with jax.transfer_guard_device_to_host("disallow"):
-                state, metrics = program.train_step(progress.state, fed, program.key)
+                state, metrics = train_step(progress.state, fed, program.key)
                 log.steps(end - progress.step)
                 clock.step(end, metrics)
             look = end // every > progress.step // every

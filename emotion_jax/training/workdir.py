@@ -20,7 +20,7 @@ from emotion_jax.training import multihost, saved
 Row = dict[str, Any]
 
 # What may differ when a run goes on: where things are and what is shown, never what is computed.
-FREE = ("data.dir", "data.stage_to", "logging.")
+FREE = ("data.dir", "data.stage_to", "data.votes", "logging.")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data import votes
+from emotion_jax.data.dataset import Split, relabelled
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import votes
 
 HEADER = "image,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face\n"
 
@@ -18,6 +18,10 @@ def split_of(*paths):
         hashes=np.arange(n, dtype=np.uint64),
         paths=paths,
     )
+
+
+def relabel(split, path, classes):
+    return relabelled(split, votes.read(path), classes, path)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +49,13 @@ def test_relabel(tmp_path):
         "d,9,0,0,0,0,0,0,0,0,0\nother,9,0,0,0,0,0,0,0,0,0\n"
     )
     split = split_of("test/sad/d.png", "test/sad/a.jpg", "test/sad/b.png", "c.png", "e.png")
-    new, note = votes.relabel(split, table, ["happy", "neutral", "sad"])
+    new, note = relabel(split, table, ["happy", "neutral", "sad"])
     assert new.paths == ("test/sad/d.png", "test/sad/a.jpg")
     assert new.labels.tolist() == [1, 0]
     np.testing.assert_array_equal(new.images(np.arange(2)), split.source[:2])
     assert new.hashes.tolist() == [0, 1]
     assert note["left_out"] == {"contempt": 1, "no majority": 1, "no row": 1}
-    with_contempt, _ = votes.relabel(split, table, ["contempt", "happy", "neutral"])
+    with_contempt, _ = relabel(split, table, ["contempt", "happy", "neutral"])
     assert with_contempt.labels.tolist() == [2, 1, 0]
 
 
@@ -68,7 +72,7 @@ def test_relabel(tmp_path):
 def test_bad_tables(tmp_path, text, sentence):
     (tmp_path / "votes.csv").write_text(text)
     with pytest.raises(UserError, match=sentence):
-        votes.relabel(split_of("a.png"), tmp_path / "votes.csv", ["happy"])
+        relabel(split_of("a.png"), tmp_path / "votes.csv", ["happy"])
 
 
 def test_missing_table(tmp_path):
