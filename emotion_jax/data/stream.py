@@ -17,7 +17,7 @@ class Examples(Protocol):
 
     @property
     def targets(self) -> np.ndarray:
-        """What is learnt: int32 [n], the labels, or float32 [n, K], probabilities of the classes."""
+        """What is learnt: labels, int32 [n], or probabilities of the classes, float32 [n, K]."""
 
     @property
     def in_memory(self) -> bool:

@@ -8,12 +8,12 @@ from emotion_jax import __version__
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset
 from emotion_jax.data.preprocess import CONVENTION
+from emotion_jax.training.predict import VIEWS
 from emotion_jax.training.workdir import Row
 
 FORMAT = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SELECTION = "highest validation accuracy, then lowest validation loss, then the earlier epoch"
-VIEWS = ("identity", "flip")  # what --tta averages over
 
 
 def describer(
@@ -33,7 +33,6 @@ def describer(
         "mean": list(mean),
         "std": list(std),
         "crop": CONVENTION,
-        "temperature": None,
         "tta": list(VIEWS),
         "selection": SELECTION,
         "fingerprint": data.fingerprint,
@@ -41,12 +40,15 @@ def describer(
     }
 
     def describe(step: int, history: Sequence[Row], seconds: float) -> dict[str, Any]:
+        # Of the epoch that ends at this step; none within an epoch.
+        row = history[-1] if history and history[-1]["step"] == step else None
         return {
             **fixed,
             "step": step,
             "epoch": step // steps_per_epoch,
             "seconds": round(seconds, 3),
-            "metrics": _metrics(step, history),
+            "metrics": _metrics(row),
+            "temperature": row and row["temperature"],
             "history": list(history),
         }
 
@@ -63,12 +65,10 @@ def versions() -> dict[str, str]:
     return {"emotion_jax": __version__} | {p: importlib.metadata.version(p) for p in PACKAGES}
 
 
-def _metrics(step: int, history: Sequence[Row]) -> dict[str, Any] | None:
-    """Of the epoch that ends at ``step``; None within an epoch."""
-    if not history or history[-1]["step"] != step:
+def _metrics(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
         return None
     names = ("loss", "accuracy", "precision", "recall")
-    row = history[-1]
     return {
         "train": {name: row[name] for name in names},
         "val": {name: row[f"val_{name}"] for name in names},

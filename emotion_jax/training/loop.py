@@ -35,8 +35,8 @@ from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.state import TrainState
+from emotion_jax.training.temperature import fit_temperature
 from emotion_jax.training.workdir import Row
-
 
 TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
 
@@ -141,8 +141,12 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
     def validate(state: TrainState) -> dict[str, float]:
         title = "validation" if config.logging.progress else ""
         batch = predict_lib.BATCH_SIZE
-        _, sums = predict_lib.predict(predict, state.variables, data.validation, batch, mesh, title)
-        return quotients(sums)
+        logs, sums = predict_lib.predict(
+            predict, state.variables, data.validation, batch, mesh, title
+        )
+        if not math.isfinite(float(sums.loss)):
+            raise NonFiniteError(f"The validation loss is not finite at step {int(state.step)}.")
+        return quotients(sums) | {"temperature": fit_temperature(logs, data.validation.labels)}
 
     @cache
     def train_step(side: int | None) -> TrainStep:
@@ -261,8 +265,6 @@ def _check_finite(program: Program, progress: Progress) -> None:
 def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> Progress:
     """Validate, add the epoch's row, and begin the sums of the next epoch."""
     train, val = quotients(progress.state.sums), program.validate(progress.state)
-    if not math.isfinite(val["loss"]):
-        raise NonFiniteError(f"The validation loss is not finite at step {progress.step}.")
     names = ("loss", "accuracy", "precision", "recall")
     row = {
         "step": progress.step,
@@ -271,6 +273,7 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
         **{f"val_{name}": val[name] for name in names},
         "learning_rate": float(program.rate(progress.step - 1)),
         "images_per_second": round(rate, 2),
+        "temperature": val["temperature"],
     }
     history = (*progress.history, row)
     log.epoch(row, description.best_row(history) is row)

@@ -22,8 +22,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
       labels: int [n], in [0, K).
 
     Returns:
-      T in [0.05, 20]: an end of it where the loss falls beyond (every image right, or too many
-      wrong to learn from), 1 where T has no influence. The loss is never above that at T = 1.
+      T in [0.05, 20], or 1 where the best lies beyond: every image is right, or too many are
+      wrong, so that the split cannot tell. The loss is never above that at T = 1.
 
     Raises:
       UserError: there is no image, or a logit is not finite.
@@ -43,10 +43,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return -float(log_softmax(z / temperature, axis=1)[np.arange(len(labels)), labels].mean())
 
     least, most = 1 / HIGHEST, 1 / LOWEST
-    if slope(least) >= 0:
-        best = HIGHEST
-    elif slope(most) <= 0:
-        best = LOWEST
-    else:
-        best = 1 / float(brentq(slope, least, most))
+    if slope(least) >= 0 or slope(most) <= 0:
+        return 1.0
+    best = 1 / float(brentq(slope, least, most))
     return best if loss(best) < loss(1.0) else 1.0

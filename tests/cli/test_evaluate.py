@@ -109,23 +109,25 @@ def test_fewer_classes_and_images_of_train(finished, tiny_tree, tmp_path):
     assert content["deduplicated"]["accuracy"] == pytest.approx(np.mean(new))
 
 
-def test_tta_is_the_mean_of_the_mirrored_views(finished, tiny_tree, tmp_path):
-    mirrored = tmp_path / "mirrored"
-    for path in sorted((tiny_tree / "test").rglob("*.png")):
-        target = mirrored / path.relative_to(tiny_tree)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.asarray(Image.open(path))[:, ::-1]
-        Image.fromarray(pixels).save(target)
-    for name, data, more in (
-        ("a", tiny_tree, ()),
-        ("b", mirrored, ()),
-        ("c", tiny_tree, ("--tta",)),
-    ):
-        run(finished, "--data", data, "--out", tmp_path / name, *more)
-    plain, mirror, tta = (read(tmp_path / name) for name in "abc")
-    np.testing.assert_allclose(tta[4], (plain[4] + mirror[4]) / 2, rtol=1e-5)
-    assert tta[0]["protocol"]["tta"] == ["identity", "flip"]
-    assert plain[0]["protocol"]["tta"] is None
+def test_tta_is_the_mean_over_images_that_are_moved_and_mirrored(finished, tiny_tree, tmp_path):
+    seen = []
+    # Of 12 pixels a move is one.
+    for down, right in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+        for turn in (1, -1):
+            tree = tmp_path / f"{down}{right}{turn}"
+            for path in sorted((tiny_tree / "test").rglob("*.png")):
+                target = tree / path.relative_to(tiny_tree)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                padded = np.pad(np.asarray(Image.open(path)), 1, "edge")
+                moved = padded[1 - down : 13 - down, 1 - right : 13 - right][:, ::turn]
+                Image.fromarray(moved).save(target)
+            run(finished, "--data", tree, "--out", tree / "out")
+            seen.append(read(tree / "out"))
+    run(finished, "--data", tiny_tree, "--tta", "--out", tmp_path / "tta")
+    tta = read(tmp_path / "tta")
+    np.testing.assert_allclose(tta[4], np.mean([each[4] for each in seen], axis=0), rtol=1e-5)
+    assert len(tta[0]["protocol"]["tta"]) == 10
+    assert seen[0][0]["protocol"]["tta"] is None
 
 
 def test_votes_relabel(finished, tiny_tree, tmp_path):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emotion_jax.data import votes
 from emotion_jax.data.dataset import Split, relabelled
@@ -40,6 +42,64 @@ def relabel(split, path, classes):
 )
 def test_majority(counts, expected):
     assert votes.majority(counts) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((10, 0, 0, 0, 0, 0, 0, 0, 0, 0), {"neutral": 1.0}),
+        ((6, 0, 0, 4, 0, 0, 0, 0, 0, 0), {"neutral": 0.6, "sad": 0.4}),
+        ((8, 0, 0, 2, 0, 0, 0, 0, 0, 0), {"neutral": 1.0}),  # three quarters are enough
+        ((5, 1, 0, 1, 0, 0, 0, 0, 1, 2), {"neutral": 1.0}),  # single votes are dropped: 5 of 7
+        ((0, 4, 2, 2, 2, 0, 0, 0, 0, 0), None),  # those of equal votes go together: four emotions
+        ((0, 3, 3, 2, 2, 0, 0, 0, 0, 0), None),  # and here
+        ((0, 4, 3, 0, 0, 0, 0, 0, 3, 0), {"happy": 4 / 7, "surprise": 3 / 7}),
+        ((0, 4, 0, 0, 0, 0, 0, 0, 6, 0), None),  # what leads is no emotion
+        ((0, 5, 0, 0, 0, 0, 0, 0, 5, 0), None),  # half is not more than half
+        ((2, 2, 0, 0, 0, 0, 0, 0, 3, 3), None),
+        ((1,) * 10, None),
+        ((0, 0, 0, 0, 0, 0, 0, 7, 0, 3), {"contempt": 1.0}),
+    ],
+)
+def test_distribution(counts, expected):
+    found = votes.distribution(counts)
+    if expected is None:
+        assert found is None
+    else:
+        wanted = [expected.get(name, 0.0) for name in votes.CLASSES]
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@given(st.lists(st.integers(0, 10), min_size=10, max_size=10))
+def test_distribution_agrees_with_the_published_code(counts):
+    expected = published(counts)
+    found = votes.distribution(counts)
+    assert (found is None) == (expected is None)
+    if found is not None:
+        by_class = dict(zip(votes.EMOTIONS.values(), expected, strict=True))
+        np.testing.assert_allclose(found, [by_class[name] for name in votes.CLASSES], rtol=1e-6)
+
+
+def published(counts):
+    """FERPlus' ``_process_data`` in its mode "probability", step by step."""
+    raw = [float(count) if count > 1 else 0.0 for count in counts]
+    total, part, count, valid, emotion = sum(raw), 0.0, 0, True, [0.0] * 10
+    while part < 0.75 * total and count < 3 and valid:
+        largest = max(raw)
+        for i in range(10):
+            if raw[i] == largest:
+                emotion[i], raw[i] = largest, 0.0
+                part += emotion[i]
+                count += 1
+                if i >= 8:
+                    valid = False
+                    if sum(emotion) > largest:
+                        emotion[i] = 0.0
+                        count -= 1
+                    break
+    if sum(emotion) <= 0.5 * total or count > 3 or np.argmax(emotion) >= 8:
+        return None
+    return np.array(emotion[:8]) / sum(emotion[:8])
 
 
 def test_relabel(tmp_path):

@@ -67,13 +67,14 @@ def _softmax(z):
 
 def test_degenerate_splits():
     right = np.eye(3) * 4
-    assert fit_temperature(right, np.arange(3)) == LOWEST
-    assert fit_temperature(right, (np.arange(3) + 1) % 3) == HIGHEST
+    # All right or all wrong: the best temperature is none that can be told.
+    assert fit_temperature(right, np.arange(3)) == 1.0
+    assert fit_temperature(right, (np.arange(3) + 1) % 3) == 1.0
     assert fit_temperature(np.zeros((5, 3)), np.zeros(5, int)) == 1.0
-    assert fit_temperature(np.array([[2.0, 1.0]]), np.array([0])) == LOWEST
+    assert fit_temperature(np.array([[2.0, 1.0]]), np.array([0])) == 1.0
     assert fit_temperature(np.ones((4, 1)), np.zeros(4, int)) == 1.0
     huge = np.array([[1e30, 0.0], [0.0, 1e30], [1e30, 0.0]])
-    assert fit_temperature(huge, np.array([0, 1, 1])) == HIGHEST
+    assert fit_temperature(huge, np.array([0, 1, 1])) == 1.0
 
 
 def test_refusals():
