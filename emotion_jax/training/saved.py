@@ -119,7 +119,9 @@ def read_state(step: Path, target: TrainState) -> TrainState:
       UserError: its names or shapes are not those of ``target``.
     """
     model, tree = _restore(step / "model"), _restore(step / "training")
-    tree |= {"average": model} if "params" in tree else {**model, "average": {}}
+    if ("params" in tree) != bool(target.average):
+        raise UserError(f"{step} was saved with another training.average.")
+    tree |= {"average": model} if target.average else {**model, "average": {}}
     try:
         restored = serialization.from_state_dict(target, tree)
     except ValueError as error:
