@@ -154,6 +154,11 @@ class TrainingSettings(Settings):
     """Parameter of the Beta distribution of mixup's shares; 0: no mixup."""
     cutmix: float = Field(0.0, ge=0.0)
     """The same of CutMix."""
+    init_from: str = ""
+    """Begin with the weights of this checkpoint (a workdir, a step's directory, or a name of
+    shipped weights); its last layer is taken if the classes are the same. Empty: random weights."""
+    frozen_epochs: float = Field(0.0, ge=0.0)
+    """Epochs for which only the last layer learns."""
     start_size: int = Field(0, ge=0)
     """Side of the images in the first epoch, pixels; it grows to data.image_size. 0: no growth."""
     grow_epochs: float = Field(0.0, ge=0.0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from emotion_jax import models
 from emotion_jax.config import Config
@@ -25,6 +26,7 @@ from emotion_jax.training import (
     signals,
     sizes,
     step,
+    transfer,
     workdir,
 )
 from emotion_jax.training import feed as feed_lib
@@ -50,12 +52,14 @@ class Progress:
       step: ``state.step``, known without asking the device.
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
+      seen: sorted uint64 hashes of the images that the weights come from.
     """
 
     state: TrainState
     step: int
     history: tuple[Row, ...]
     seconds: float
+    seen: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,6 @@ class Program:
     rate: Callable[[int], Any]
     store: checkpoint.Store
     describe: Callable[[int, Sequence[Row], float], dict[str, Any]]
-    hashes: np.ndarray
 
 
 def train(
@@ -135,6 +138,9 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
     module = models.build(config.model, classes, size, mean, std)
     rate = optimizer.schedule(config.training, feed.steps_per_epoch)
     tx = optimizer.optimizer(config.training, rate)
+    if config.training.frozen_epochs:
+        frozen = round(config.training.frozen_epochs * feed.steps_per_epoch)
+        tx = optax.chain(tx, transfer.freeze(frozen))
     weights = step.class_weights(config.training, data.train.labels, classes)
     predict = predict_lib.make_predict(module, mesh)
 
@@ -164,8 +170,6 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         rate=rate,
         store=store,
         describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
-        # Validation chose the checkpoint, so its images are not new to it either.
-        hashes=np.unique(np.concatenate([data.train.hashes, data.validation.hashes])),
     )
     image_shape = (size, size, config.data.channels)
     seed, averaged = config.training.seed, config.training.average > 0
@@ -177,7 +181,7 @@ def _restore(program: Program, state: TrainState) -> Progress:
     """The newest good checkpoint laid out as ``state`` is, or ``state`` itself."""
     newest = multihost.step_of_main(program.store.directory, program.store.newest_good)
     if newest is None:
-        return Progress(state, 0, (), 0.0)
+        return _begin(program, state)
     about = saved.read_description(newest)
     if about["fingerprint"] != program.data.fingerprint:
         raise UserError(
@@ -185,7 +189,19 @@ def _restore(program: Program, state: TrainState) -> Progress:
             "bring them back or use another --workdir."
         )
     state = saved.read_state(newest, state)
-    return Progress(state, about["step"], tuple(about["history"]), about["seconds"])
+    seen = saved.read_hashes(newest)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
+
+
+def _begin(program: Program, state: TrainState) -> Progress:
+    data = program.data
+    # Validation chooses the checkpoint, so its images are not new to it either.
+    seen = [data.train.hashes, data.validation.hashes]
+    if name := program.config.training.init_from:
+        model, same_classes = transfer.source(name, data.classes)
+        state = transfer.initial(state, model, same_classes)
+        seen.append(model.train_hashes)
+    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)))
 
 
 def _run(
@@ -282,7 +298,7 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
 
 def _save(program: Program, progress: Progress) -> None:
     about = program.describe(progress.step, progress.history, progress.seconds)
-    program.store.save(progress.state, about, program.hashes)
+    program.store.save(progress.state, about, progress.seen)
 
 
 def _exhausted(history: Sequence[Row], patience: int) -> bool:
