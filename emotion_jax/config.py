@@ -159,6 +159,10 @@ class TrainingSettings(Settings):
     shipped weights); its last layer is taken if the classes are the same. Empty: random weights."""
     frozen_epochs: float = Field(0.0, ge=0.0)
     """Epochs for which only the last layer learns."""
+    teachers: tuple[str, ...] = ()
+    """Checkpoints of the same classes, whose mean is learnt as well (knowledge distillation)."""
+    distillation: Fraction = 0.5
+    """Their share in what is learnt; the rest is the labels'."""
     start_size: int = Field(0, ge=0)
     """Side of the images in the first epoch, pixels; it grows to data.image_size. 0: no growth."""
     grow_epochs: float = Field(0.0, ge=0.0)

@@ -26,6 +26,7 @@ from emotion_jax.training import (
     signals,
     sizes,
     step,
+    teacher,
     transfer,
     workdir,
 )
@@ -154,10 +155,13 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
             raise NonFiniteError(f"The validation loss is not finite at step {int(state.step)}.")
         return quotients(sums) | {"temperature": fit_temperature(logs, data.validation.labels)}
 
+    names = config.training.teachers
+    teach = teacher.load(names, data.classes) if names else None
+
     @cache
     def train_step(side: int | None) -> TrainStep:
         return step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side
+            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side, teach
         )
 
     program = Program(

@@ -34,6 +34,7 @@ def make_train_step(
     mesh: Mesh,
     take: Take | None = None,
     side: int | None = None,
+    teach: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
     """Compile the step for a mesh.
 
@@ -45,6 +46,7 @@ def make_train_step(
       mesh: the state is replicated over it; what is fed comes as it is laid out.
       take: where several steps are fed at once, what one of them gets (see ``dispatch.repeated``).
       side: of the images that the module sees, pixels; None: as they are prepared.
+      teach: images to probabilities [N, K] that are learnt as well (``teacher.load``).
 
     Returns:
       A function of (state, fed, key) whose state argument is donated. The key is the run's; the
@@ -56,9 +58,12 @@ def make_train_step(
         step_key = jax.random.fold_in(key, state.step)
         augment_key, dropout_key = jax.random.split(step_key)
         images, targets = prepare(fed, augment_key)
-        images = images if side is None else resized(images, side)
         targets = probabilities(targets, len(class_weights))
         images, targets = mixing.mixed(images, targets, jax.random.fold_in(step_key, 1), settings)
+        if teach:
+            share = settings.distillation
+            targets = (1.0 - share) * targets + share * teach(images)
+        images = images if side is None else resized(images, side)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             logits, updated = module.apply(
