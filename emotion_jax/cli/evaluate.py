@@ -28,7 +28,8 @@ class Evaluate:
     split: str = "test"
     """Name of the split in that folder."""
     votes: Path | None = None
-    """FER+ votes (CSV): the labels are their majority instead of the folders."""
+    """FER+ votes (CSV): the labels are their majority instead of the folders. Default without
+    --data: those of the run."""
     tta: bool = False
     """Average over the views that the checkpoint declares (flip)."""
     out: Path | None = None
@@ -55,20 +56,21 @@ def _evaluate(args: Evaluate) -> None:
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
         settings = model.config.data
+        table = args.votes
         if args.data is not None:
             settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
-        elif settings.dir is None:
+        else:
+            table = table or settings.votes
+        if settings.dir is None:
             print("No --data was given: evaluating on the synthetic faces that it was trained on.")
         split, problems = dataset.load_split(settings, args.split, model.classes, progress=True)
         if problems:
             print(describe(problems), file=sys.stderr)
-        note = None
-        if args.votes is not None:
-            table = votes.read(args.votes)
-            split, note = dataset.relabelled(split, table, model.classes, args.votes)
-            print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
+        if table is not None:
+            split = dataset.relabelled(split, votes.read(table), model.classes, table)
+            left_out = (split.votes or {})["left_out"] or "none"
+            print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
-        result.report["protocol"]["votes"] = note
         name = f"{args.split}-tta" if args.tta else args.split
         out = args.out or model.path.parent.parent / "evaluation" / name
         result.write(out)

@@ -30,6 +30,7 @@ class Split:
       hashes: uint64 [n], of the decoded images.
       paths: [n], relative to the data's root.
       soft: float32 [n, K], probabilities of the classes to learn from; None: the labels.
+      votes: where the labels come from votes, the rule and what was left out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Split:
     hashes: np.ndarray
     paths: tuple[str, ...]
     soft: np.ndarray | None = None
+    votes: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,7 +117,7 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     if settings.votes is not None:
         classes, table = votes.CLASSES, votes.read(settings.votes)
         whole = _to_learn(whole, table, settings)
-        test = test and relabelled(test, table, classes, settings.votes)[0]
+        test = test and relabelled(test, table, classes, settings.votes)
         fingerprint = sha256(f"{fingerprint} {table.digest}".encode()).hexdigest()
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
@@ -127,7 +129,7 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
         )
     held_out = whole.subset("val", validation)
     if settings.votes is not None:
-        held_out = relabelled(held_out, table, classes, settings.votes)[0]
+        held_out = relabelled(held_out, table, classes, settings.votes)
     return Dataset(
         classes=classes,
         fingerprint=fingerprint,
@@ -138,10 +140,8 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     )
 
 
-def relabelled(
-    split: Split, table: votes.Table, classes: Sequence[str], source: Path
-) -> tuple[Split, dict[str, Any]]:
-    """The images of a split that have a majority, labelled by it; and ``votes.majorities``' note.
+def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: Path) -> Split:
+    """The images of a split that have a majority, labelled by it.
 
     Raises:
       UserError: there is none; names ``source``, the file of the votes.
@@ -149,12 +149,12 @@ def relabelled(
     kept, labels, note = votes.majorities(table, split.paths, classes)
     if not len(kept):
         raise UserError(f"The votes {source} give none of the {len(split)} images a known class.")
-    return replace(split.subset(split.name, kept), labels=labels, soft=None), note
+    return replace(split.subset(split.name, kept), labels=labels, soft=None, votes=note)
 
 
 def _to_learn(whole: Split, table: votes.Table, settings: DataSettings) -> Split:
     if settings.vote_protocol == "majority":
-        return relabelled(whole, table, votes.CLASSES, Path(str(settings.votes)))[0]
+        return relabelled(whole, table, votes.CLASSES, Path(str(settings.votes)))
     kept, shares = votes.distributions(table, whole.paths)
     if not len(kept):
         raise UserError(f"The votes {settings.votes} tell of none of the {len(whole)} images.")

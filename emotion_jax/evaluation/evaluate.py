@@ -79,6 +79,7 @@ def evaluate(
         "seed": trained.config.training.seed,
         "selection": trained.description["selection"],
         "tta": list(views) if tta else None,
+        "votes": split.votes,
         "interval": "95% Wilson",
         "deduplicated": "without images whose decoded pixels also occur in train",
     }

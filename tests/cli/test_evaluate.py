@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_jax.cli import evaluate
+from emotion_jax.cli import evaluate, train
 from emotion_jax.training import saved
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
@@ -168,3 +168,34 @@ def test_a_damaged_step_is_refused_and_a_damaged_best_is_passed_over(finished, t
     for step in saved.steps(copy / "checkpoints"):
         (step / "manifest.json").unlink(missing_ok=True)
     assert "none is whole" in refused(capsys, copy)
+
+
+def test_votes_of_a_run_are_the_default_of_its_evaluation(tiny_tree, tmp_path, arguments):
+    tree = shutil.copytree(tiny_tree, tmp_path / "tree")
+    columns = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face"
+    votes = {"angry": (0, 0, 0, 2, 8), "happy": (1, 9), "sad": (4, 0, 0, 6)}
+    rows = [f"image,{columns}"]
+    for number, path in enumerate(sorted(tree.rglob("*.png"))):
+        path.rename(path.with_name(f"v{number}.png"))
+        counts = (*votes[path.parent.name], *[0] * 10)[:10] if number % 5 else (0,) * 9 + (10,)
+        rows.append(",".join(map(str, (f"v{number}", *counts))))
+    table = tmp_path / "votes.csv"
+    table.write_text("\n".join(rows) + "\n")
+    folder = tmp_path / "run"
+    more = ("--data.votes", table, "--data.pipeline", "resident", "--training.average", 0.9)
+    train.main(arguments(tree, folder, *more))
+    run(folder, "--out", tmp_path / "out")
+    for name in ("report.json", "predictions.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / "report" / name).read_bytes()
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["classes"] == sorted({"contempt", "disgust", "fear", "neutral", "surprise"}
+                                        | set(CLASSES))  # fmt: skip
+    assert content["protocol"]["votes"]["left_out"] == {"not_face": content_left(rows, tree)}
+    run(folder, "--data", tree, "--out", tmp_path / "folders")  # then the folders' names count
+    assert json.loads((tmp_path / "folders" / "report.json").read_text())["n"] == 24
+
+
+def content_left(rows, tree):
+    """Images of the test split that all votes call no face."""
+    no_face = {row.split(",")[0] for row in rows if row.endswith(",10")}
+    return len(no_face & {path.stem for path in (tree / "test").rglob("*.png")})

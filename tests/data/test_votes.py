@@ -23,7 +23,8 @@ def split_of(*paths):
 
 
 def relabel(split, path, classes):
-    return relabelled(split, votes.read(path), classes, path)
+    new = relabelled(split, votes.read(path), classes, path)
+    return new, new.votes
 
 
 @pytest.mark.parametrize(
