@@ -1,6 +1,6 @@
 """An ONNX graph under construction, whose values are known by the axes that JAX gave them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +73,7 @@ class Linear:
       order: of the result's axes, as in ``Tensor``.
       attributes: of the node.
       pool: attributes of the max-pool behind it, if there is one.
+      factor, summand: float64 [K], of what comes out of the pool.
     """
 
     graph: Graph
@@ -83,6 +84,8 @@ class Linear:
     order: tuple[int, ...]
     attributes: dict[str, Any]
     pool: dict[str, Any] | None = None
+    factor: np.ndarray = field(default_factory=lambda: np.ones(1))
+    summand: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
     def by_channel(self, value: np.ndarray) -> np.ndarray | None:
         """A constant that has one value a channel as [K], or None if it has more."""
@@ -91,22 +94,41 @@ class Linear:
             return None
         return np.broadcast_to(value.reshape(-1).astype(np.float64), self.bias.shape)
 
-    def scaled(self, factor_K: np.ndarray) -> "Linear | None":
-        """Times a factor; None where that cannot go into the weights."""
-        if self.pool is not None and (factor_K < 0).any():
-            return None
-        weights = self.weights * factor_K.reshape(-1, *[1] * (self.weights.ndim - 1))
-        return replace(self, weights=weights, bias=self.bias * factor_K)
+    def scaled(self, factor_K: np.ndarray) -> "Linear":
+        """Times a factor."""
+        return replace(self, factor=self.factor * factor_K, summand=self.summand * factor_K)
 
     def shifted(self, summand_K: np.ndarray) -> "Linear":
         """Plus a summand."""
-        return replace(self, bias=self.bias + summand_K)
+        return replace(self, summand=self.summand + summand_K)
+
+    def pooled(self, pool: dict[str, Any]) -> "Linear":
+        """With a max-pool of these attributes behind it, and whatever follows behind that."""
+        return replace(self._merged(), pool=pool)
+
+    def _merged(self) -> "Linear":
+        """The same with the factor and the summand in the weights."""
+        return replace(
+            self,
+            weights=self.weights * self.factor.reshape(-1, *[1] * (self.weights.ndim - 1)),
+            bias=self.bias * self.factor + self.summand,
+            factor=np.ones(1),
+            summand=np.zeros(1),
+        )
 
     @cached_property
     def tensor(self) -> Tensor:
         """The result, in the graph from now on."""
-        constants = (self.graph.constant(a.astype(np.float32)) for a in (self.weights, self.bias))
+        commutes = self.pool is None or bool((self.factor >= 0).all())
+        linear = self._merged() if commutes else self
+        constants = (self._constant(array) for array in (linear.weights, linear.bias))
         name = self.graph.add(self.kind, self.source, *constants, **self.attributes)
         if self.pool is not None:
             name = self.graph.add("MaxPool", name, **self.pool)
+        if not commutes:
+            for kind, array in (("Mul", self.factor), ("Add", self.summand)):
+                name = self.graph.add(kind, name, self._constant(array.reshape(1, -1, 1, 1)))
         return Tensor(name, self.order)
+
+    def _constant(self, array: np.ndarray) -> str:
+        return self.graph.constant(array.astype(np.float32))

@@ -54,13 +54,15 @@ def _sub(call: Call, a: Value, b: Value) -> Value:
 
 
 def _mul(call: Call, a: Value, b: Value) -> Value:
-    found = _by_channel(a, b) or _by_channel(b, a)
-    return (found and found[0].scaled(found[1])) or binary("Mul")(call, a, b)
+    if found := _by_channel(a, b) or _by_channel(b, a):
+        return found[0].scaled(found[1])
+    return binary("Mul")(call, a, b)
 
 
 def _div(call: Call, a: Value, b: Value) -> Value:
-    found = _by_channel(a, b)
-    return (found and found[0].scaled(1.0 / found[1])) or binary("Div")(call, a, b)
+    if found := _by_channel(a, b):
+        return found[0].scaled(1.0 / found[1])
+    return binary("Div")(call, a, b)
 
 
 def _max(call: Call, a: Value, b: Value) -> Value:
@@ -73,7 +75,7 @@ def _max(call: Call, a: Value, b: Value) -> Value:
 
 
 def _integer_pow(call: Call, x: Value) -> Tensor:
-    return binary("Pow")(call, x, np.float32(call.params["y"]) + np.zeros((), np.float32))
+    return binary("Pow")(call, x, np.array(call.params["y"], np.float32))
 
 
 def _convert(call: Call, x: Value) -> Tensor:

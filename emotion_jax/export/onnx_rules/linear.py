@@ -1,7 +1,6 @@
 """Convolutions, products and max-pools."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def _max_pool(call: Call, x: Value) -> Value:
         "pads": [padding[axis][side] for side in (0, 1) for axis in order[2:]],
     }
     if isinstance(x, Linear) and x.pool is None and x.order == order:
-        return replace(x, pool=pool)
+        return x.pooled(pool)
     return Tensor(call.graph.add("MaxPool", call.graph.ordered(tensor(x), order), **pool), order)
 
 
