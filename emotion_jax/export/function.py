@@ -12,6 +12,7 @@ from emotion_jax import models
 from emotion_jax.training.predict import log_probabilities
 from emotion_jax.training.trained import Trained
 
+PRODUCER = "emotion_jax"
 INPUT, OUTPUT = "images", "probabilities"
 Runner = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, C] to float32 [N, K]
 
@@ -19,11 +20,11 @@ Runner = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, C] to float32 [N,
 def probabilities(trained: Trained) -> Callable[[jax.Array], jax.Array]:
     """uint8 [N, S, S, C] to float32 [N, K]; the variables are constants of it."""
 
-    def apply(images: jax.Array) -> jax.Array:
+    def probabilities(images: jax.Array) -> jax.Array:
         logits = jnp.asarray(trained.module.apply(trained.variables, images))
         return jnp.exp(log_probabilities(logits, trained.temperature))
 
-    return apply
+    return probabilities
 
 
 def image_shape(trained: Trained) -> tuple[int, int, int]:
@@ -53,7 +54,7 @@ def describe(trained: Trained) -> dict[str, Any]:
     about = trained.description
     side, _, channels = image_shape(trained)
     return {
-        "producer": "emotion_jax",
+        "producer": PRODUCER,
         "classes": list(trained.classes),
         "input": f"{INPUT}: uint8 [N, {side}, {side}, {channels}], "
         f"{'grey (ITU-R 601 luma)' if channels == 1 else 'RGB'}, any N >= 1",

@@ -5,22 +5,20 @@ temperature are in the graph. NHWC is how an image lies in memory once it is dec
 a canvas), so the bytes go in as they are; within the graph images are NCHW, as ONNX computes them.
 """
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.export import function
-from emotion_jax.export.function import INPUT, OUTPUT, Runner
+from emotion_jax.export.function import INPUT, OUTPUT, PRODUCER, Runner
 from emotion_jax.models import lowering
 from emotion_jax.training.trained import Trained
 
 OPSET = 17
 IR_VERSION = 8  # goes with that opset: older runtimes refuse newer ones
-PRODUCER = "emotion_jax"
 
 
 def write(path: Path, trained: Trained) -> None:
@@ -31,6 +29,11 @@ def write(path: Path, trained: Trained) -> None:
     """
     with files.reported(path):
         files.write_bytes_atomic(path, build(trained).SerializeToString())
+
+
+def reference(trained: Trained) -> Trained:
+    """What the file computes: in float32, as few runtimes have kernels for bfloat16."""
+    return function.in_float32(trained)
 
 
 def load(path: Path) -> Runner:
@@ -58,7 +61,7 @@ def build(trained: Trained) -> Any:
     onnx = _imported("onnx")
     from emotion_jax.export.translate import translate
 
-    trained = function.in_float32(trained)
+    trained = reference(trained)
     shape = function.image_shape(trained)
     with lowering.plain():
         graph = translate(function.probabilities(trained), shape, INPUT, OUTPUT)
@@ -84,8 +87,6 @@ def build(trained: Trained) -> Any:
 
 
 def _imported(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
