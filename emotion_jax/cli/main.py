@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
+    "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
 

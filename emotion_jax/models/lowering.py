@@ -112,9 +112,11 @@ def _for_cpu(
     if strides != (1, 1) or pads != ((1, 1), (1, 1)):
         return None
     if groups == 1:
-        many = winograd.tiles(images) >= WINOGRAD_TILES and kernel[2] >= WINOGRAD_CHANNELS
+        # Of a batch whose size is not known yet (export) there may be any number of tiles.
+        any_size = not isinstance(images[0], int)
+        many = any_size or winograd.tiles(images) >= WINOGRAD_TILES
         few = products.one_channel if kernel[2] == 1 else products.im2col
-        return winograd.conv if many else few
+        return winograd.conv if many and kernel[2] >= WINOGRAD_CHANNELS else few
     return products.depthwise if groups == images[-1] == kernel[-1] else None
 
 

@@ -70,12 +70,23 @@ def load(step: Path) -> Trained:
       UserError: it was written by a version of this program that this one does not understand.
     """
     description = saved.read_description(step)
+    return assemble(step, description, saved.read_variables(step), saved.read_hashes(step))
+
+
+def assemble(
+    path: Path, description: dict[str, Any], variables: dict[str, Any], train_hashes: np.ndarray
+) -> Trained:
+    """Build the model that ``description`` tells of; ``path`` is where it was read.
+
+    Raises:
+      UserError: as for ``load``.
+    """
     if description.get("format") != FORMAT:
         raise UserError(
-            f"{step} has format {description.get('format')}, this version reads {FORMAT}; "
+            f"{path} has format {description.get('format')}, this version reads {FORMAT}; "
             f"use emotion_jax {description.get('versions', {}).get('emotion_jax', 'of its time')}."
         )
-    settings = config.from_mapping(description["config"], f"{step}/description.json")
+    settings = config.from_mapping(description["config"], f"the description of {path}")
     module = models.build(
         settings.model,
         len(description["classes"]),
@@ -84,11 +95,11 @@ def load(step: Path) -> Trained:
         tuple(description["std"]),
     )
     return Trained(
-        path=step,
+        path=path,
         description=description,
         config=settings,
         classes=tuple(description["classes"]),
         module=module,
-        variables=saved.read_variables(step),
-        train_hashes=saved.read_hashes(step),
+        variables=variables,
+        train_hashes=train_hashes,
     )

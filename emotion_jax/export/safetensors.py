@@ -1,0 +1,25 @@
+"""safetensors: the arrays and the description, for programs that build the network themselves."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from emotion_jax.export import function
+from emotion_jax.export.function import Runner
+from emotion_jax.training import weights
+from emotion_jax.training.trained import Trained
+
+write = weights.write
+is_ours = weights.is_weights
+
+
+def reference(trained: Trained) -> Trained:
+    """What the file is compared with: the checkpoint."""
+    return trained
+
+
+def load(path: Path) -> Runner:
+    """The network that the file describes, with the arrays that it holds."""
+    apply = jax.jit(function.probabilities(weights.read(path)))
+    return lambda images: np.asarray(apply(images))
