@@ -21,7 +21,8 @@ class Evaluate:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step) or one step's directory."""
+    """A workdir (its best step), one step's directory, a .safetensors file, or the name of weights
+    in the package."""
     data: Path | None = None
     """Folder with <split>/<class>/ or with class folders directly inside, or an archive of it;
     default: the data of the run."""
@@ -30,8 +31,11 @@ class Evaluate:
     votes: Path | None = None
     """FER+ votes (CSV): the labels are their majority instead of the folders. Default without
     --data: those of the run."""
+    without: tuple[str, ...] = ()
+    """Classes of the checkpoint to leave out, such as contempt; the others share their probability
+    in proportion."""
     tta: bool = False
-    """Average over the views that the checkpoint declares (flip)."""
+    """Average over the views that the checkpoint declares (mirrored and moved)."""
     out: Path | None = None
     """Where the report goes; default: evaluation/<split> in the workdir."""
     batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
@@ -55,6 +59,7 @@ def _evaluate(args: Evaluate) -> None:
         raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
+        model = trained.without(model, args.without) if args.without else model
         settings = model.config.data
         table = args.votes
         if args.data is not None:
@@ -72,6 +77,7 @@ def _evaluate(args: Evaluate) -> None:
             print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
         name = f"{args.split}-tta" if args.tta else args.split
-        out = args.out or model.path.parent.parent / "evaluation" / name
+        home = model.path.parent.parent if model.path.is_dir() else Path("runs") / model.path.stem
+        out = args.out or home / "evaluation" / name
         result.write(out)
         print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
 from emotion_jax import files
 from emotion_jax.data.dataset import Split
 from emotion_jax.errors import UserError, choose

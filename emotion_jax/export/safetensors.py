@@ -7,6 +7,7 @@ import numpy as np
 
 from emotion_jax.export import function
 from emotion_jax.export.function import Runner
+from emotion_jax.training import trained as trained_lib
 from emotion_jax.training import weights
 from emotion_jax.training.trained import Trained
 
@@ -21,5 +22,5 @@ def reference(trained: Trained) -> Trained:
 
 def load(path: Path) -> Runner:
     """The network that the file describes, with the arrays that it holds."""
-    apply = jax.jit(function.probabilities(weights.read(path)))
+    apply = jax.jit(function.probabilities(trained_lib.load(path)))
     return lambda images: np.asarray(apply(images))

@@ -15,6 +15,7 @@ from jax import export
 from emotion_jax.export.graph import Graph, Tensor
 from emotion_jax.export.onnx_rules import RULES
 from emotion_jax.export.onnx_rules.call import Call, Value, no_rule, tensor
+
 # Of primitives that do no more than call a program: the parameter that has it.
 CALLS = {
     "jit": "jaxpr",
