@@ -77,7 +77,8 @@ def _evaluate(args: Evaluate) -> None:
             print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
         name = f"{args.split}-tta" if args.tta else args.split
-        home = model.path.parent.parent if model.path.is_dir() else Path("runs") / model.path.stem
+        in_workdir = model.path.parent.name == "checkpoints"
+        home = model.path.parent.parent if in_workdir else Path("runs") / model.path.stem
         out = args.out or home / "evaluation" / name
         result.write(out)
         print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")

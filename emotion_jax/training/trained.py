@@ -48,18 +48,20 @@ class Trained:
 def resolve(source: Path) -> Path:
     """What ``source`` names: a step's directory, a workdir for its best step, weights as a file.
 
-    Where there is no such path it may be the name of weights in the package.
+    What is no checkpoint may be the name of weights in the package.
 
     Raises:
       UserError: there is none, or it is not whole.
     """
-    if source.is_file() or str(source) in shipped():
+    if source.is_file():
         return source
     if (source / "checkpoints").is_dir():
         return saved.best(source / "checkpoints")
     if saved.steps(source):
         return saved.best(source)
-    if not (source / "manifest.json").is_file():
+    if not _is_step(source):
+        if str(source) in shipped():
+            return source
         raise UserError(
             f"There is no checkpoint {source}; give a workdir of scripts/train.py, one step's "
             f"directory in its checkpoints/, a .safetensors file, or a name ({listed(shipped())})."
@@ -82,13 +84,17 @@ def load(source: Path) -> Trained:
       UserError: it is damaged, or was written by a version of this program that this one does not
         understand.
     """
-    if source.is_dir():
+    if _is_step(source):
         description = saved.read_description(source)
         return _assemble(
             source, description, saved.read_variables(source), saved.read_hashes(source)
         )
     path = source if source.is_file() else shipped()[str(source)]
     return _assemble(source, *weights.read(path))
+
+
+def _is_step(source: Path) -> bool:
+    return (source / "manifest.json").is_file()
 
 
 def without(trained: Trained, classes: Collection[str]) -> Trained:

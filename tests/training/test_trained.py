@@ -52,9 +52,14 @@ def test_weights_in_the_package_go_by_their_name(model, tmp_path, monkeypatch):
         trained.resolve(trained.Path("face"))
 
 
-def test_a_folder_of_that_name_comes_first(model, finished, tmp_path, monkeypatch):
+def test_a_checkpoint_of_that_name_comes_first_but_no_other_folder(
+    model, finished, tmp_path, monkeypatch
+):
     monkeypatch.setattr(trained, "WEIGHTS", tmp_path)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
     weights.write(tmp_path / "run.safetensors", model)
+    assert trained.load(trained.resolve(trained.Path("run"))).classes == model.classes
     monkeypatch.chdir(finished.parent)
     assert trained.resolve(trained.Path("run")).parent.name == "checkpoints"
 
