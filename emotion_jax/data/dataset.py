@@ -17,6 +17,8 @@ from emotion_jax.errors import UserError
 
 CHUNK = 4096
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Split:
@@ -28,6 +30,7 @@ class Split:
       labels: int32 [n].
       hashes: uint64 [n], of the decoded images.
       paths: [n], relative to the data's root.
+      statistics: mean and standard deviation to normalise with; None: the split's own.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Split:
     labels: np.ndarray
     hashes: np.ndarray
     paths: tuple[str, ...]
+    statistics: Statistics | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,19 +98,14 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     Raises:
       UserError: it is missing or not usable.
     """
-    listing = folder.list_tree(locate(settings, progress))
-    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
-    images = tuple(file for file in listing.images if file.split in ("train", "test"))
-    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
-    listing = replace(listing, images=images, problems=problems)
-    records = _ingest(listing, settings, progress)
+    records, root = _records(settings, progress)
     whole = _split(records, "train", settings)
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
     )
     if not len(validation):
         raise UserError(
-            f"{listing.root}: too few images in train to hold any out for validation; "
+            f"{root}: too few images in train to hold any out for validation; "
             "give each class at least two different ones."
         )
     return Dataset(
@@ -117,6 +116,18 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
         validation=whole.subset("val", validation),
         test=_split(records, "test", settings) if "test" in records.splits else None,
     )
+
+
+def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
+    """As ``load``, but uncut: all of train, no validation, and no test.
+
+    Raises:
+      UserError: the data is missing or not usable.
+    """
+    records, _ = _records(settings, progress)
+    whole = _split(records, "train", settings)
+    nothing = whole.subset("val", np.arange(0))
+    return Dataset(records.classes, records.fingerprint, records.problems, whole, nothing, None)
 
 
 def load_split(
@@ -147,8 +158,10 @@ def locate(settings: DataSettings, progress: bool = False) -> Path:
     return staging.resolve(source, cache, progress)
 
 
-def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalisation(split: Split) -> Statistics:
     """Mean and standard deviation of each channel over all pixels, in units of [0, 1]."""
+    if split.statistics is not None:
+        return split.statistics
     total = square = np.zeros(1)
     pixels = 0
     for start in range(0, len(split), CHUNK):
@@ -166,6 +179,16 @@ def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _home(path: Path) -> Path:
     # Not Path.expanduser, which raises where there is no such user.
     return Path(os.path.expanduser(path))
+
+
+def _records(settings: DataSettings, progress: bool) -> tuple[Records, Path]:
+    """What a run needs, and the folder that it lies in."""
+    listing = folder.list_tree(locate(settings, progress))
+    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
+    images = tuple(file for file in listing.images if file.split in ("train", "test"))
+    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
+    listing = replace(listing, images=images, problems=problems)
+    return _ingest(listing, settings, progress), listing.root
 
 
 def _ingest(listing: folder.Listing, settings: DataSettings, progress: bool) -> Records:

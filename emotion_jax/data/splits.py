@@ -1,6 +1,11 @@
-"""The validation split: stratified, seeded, identical images on one side."""
+"""The validation split and folds: stratified, seeded, identical images on one side."""
+
+import warnings
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from emotion_jax.errors import UserError
 
 
 def stratified(
@@ -32,3 +37,36 @@ def stratified(
         held_out[rng.permutation(members)[:count]] = True
     validation = held_out[group.reshape(-1)]
     return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold that each image is held out in: int64 [n], from 0.
+
+    A group is in one fold; the folds are about equal in size and in the classes' shares
+    (scikit-learn's StratifiedGroupKFold).
+
+    Args:
+      labels: int [n].
+      groups: int [n].
+      count: of the folds, at least 2.
+      seed: of the choice.
+
+    Raises:
+      UserError: there are too few groups.
+    """
+    most = max(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    few = UserError(
+        f"--folds: {len(labels)} images in {len(np.unique(groups))} groups that stay together "
+        f"(at most {most} of a class) are too few for {count} folds; use fewer."
+    )
+    if count > most:
+        raise few
+    fold = np.zeros(len(labels), np.int64)
+    cut = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")
+        for number, (_, held_out) in enumerate(cut.split(labels, labels, groups)):
+            fold[held_out] = number
+    if not np.bincount(fold, minlength=count).all():
+        raise few
+    return fold
