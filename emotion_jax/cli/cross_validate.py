@@ -13,7 +13,7 @@ PROG = "cross_validate.py"
 DESCRIPTION = """Train and measure a network a fold: every image of train is predicted by one that
 had not seen it.
 
-Example: python scripts/cross_validate.py --config configs/fer2013_baseline.toml --data .data/fer2013
+Example: python scripts/cross_validate.py --data .data/fer2013 --model.widths 16 32 64
 
   --config FILE   settings in TOML; configs/synthetic.toml by default
   --data DIR      the folder, a .zip or .tar of it, or fer2013.csv (short for --data.dir);
@@ -56,12 +56,12 @@ def _cross_validate(argv: Sequence[str]) -> None:
 def _run(config: Config, folder: Path, asked: dict[str, Any]) -> None:
     from emotion_jax.data import dataset
     from emotion_jax.data.folder import describe
-    from emotion_jax.evaluation import cross_validation, pooled
+    from emotion_jax.evaluation import cross_validation, pooled, scheme_file
     from emotion_jax.evaluation.folds import Scheme
     from emotion_jax.training import workdir
 
     scheme = Scheme(**asked)
-    cross_validation.check(folder, config, scheme)
+    scheme_file.check(folder, config, scheme)
     with workdir.opened(folder, config):
         if config.data.dir is None:
             print("No --data was given: cross-validating on the synthetic faces.")

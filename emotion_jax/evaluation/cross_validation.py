@@ -1,11 +1,12 @@
 """Cross-validation: a training run a fold, each the ordinary loop in a workdir of its own.
 
     config.toml scheme.json     what was asked for
-    fold-<repeat>-<fold>/       a workdir of training; report/ is on the held-out images
+    fold-<repeat>-<fold>/       a workdir of training; its report/ is on the held-out images
         probabilities.npy       of them, float64 [n, K]
         fold.json               written last: this fold is done
     predictions.csv             of every image, by the network that had not seen it
     cross_validation.json, cross_validation.png
+    report/                     of the first repeat's predictions, as of any evaluation
 
 Everything that is written in the end is computed from the folds' files, so it does not hang on how
 often the command was stopped.
@@ -14,6 +15,7 @@ often the command was stopped.
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,15 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from emotion_jax import config as config_lib
 from emotion_jax import files
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset
-from emotion_jax.errors import UserError
-from emotion_jax.evaluation import fold_plots, pooled, summary
+from emotion_jax.evaluation import fold_plots, pooled, report, scheme_file, summary
 from emotion_jax.evaluation import folds as folds_lib
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.evaluation.folds import Fold, Scheme
 from emotion_jax.evaluation.pooled import Result
-from emotion_jax.training import loop, saved, workdir
+from emotion_jax.training import loop, workdir
 from emotion_jax.training import trained as trained_lib
 
 ABOUT = ("step", "epoch", "seconds")
@@ -42,7 +42,7 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
 
     Args:
       config: of the runs; a fold's seed is ``training.seed`` plus its place.
-      folder: held by ``workdir.opened``, after ``check``.
+      folder: held by ``workdir.opened``, after ``scheme_file.check``.
       whole: from ``dataset.load_whole``.
       scheme: how train is cut.
 
@@ -57,8 +57,14 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
     progress = config.logging.progress
     groups, about_groups = folds_lib.grouped(whole.train, scheme, progress)
     print(_grouping_text(about_groups))
+    if about_groups["largest"] * scheme.folds > len(whole.train):
+        print(
+            "The largest group is more than a fold, so the folds are unequal; if its images are "
+            "only alike, use a smaller --near, or -1.",
+            file=sys.stderr,
+        )
     folds = folds_lib.cut(config, whole, groups, scheme)
-    _note(folder, scheme, whole, folds)
+    scheme_file.note(folder, scheme, whole.fingerprint, [f.data.fingerprint for f in folds])
     results = []
     with tqdm(total=len(folds), desc="folds", unit="fold", disable=not progress) as bar:
         for fold in folds:
@@ -71,7 +77,7 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
     content = {
         "folds": scheme.folds,
         "repeats": scheme.repeats,
-        **pooled.summarise(results, whole.classes),
+        **pooled.summarise(results, whole.train.labels, whole.classes),
         "grouping": about_groups,
         "protocol": _protocol(scheme),
         "fingerprint": whole.fingerprint,
@@ -79,57 +85,6 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
     }
     _write(folder, content, results, whole)
     return content
-
-
-def check(folder: Path, config: Config, scheme: Scheme) -> None:
-    """Refuse to go on with other settings than a cross-validation began with.
-
-    Raises:
-      UserError: names the first setting that differs, or what else the folder holds.
-    """
-    if (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder} is the workdir of a training run; use another --workdir.")
-    if not _begun(folder):
-        return  # there is nothing that other settings could spoil
-    before = json.loads((folder / "scheme.json").read_text())
-    for name, value in _asked(scheme).items():
-        if before[name] != value:
-            raise UserError(
-                f"--{name} is {value}, but the cross-validation in {folder} began with "
-                f"{before[name]}; use the same value or another --workdir."
-            )
-    workdir.check_same(config_lib.load(folder / "config.toml"), config, folder)
-
-
-def _begun(folder: Path) -> bool:
-    return any(saved.steps(place / "checkpoints") for place in folder.glob("fold-*-*"))
-
-
-def _asked(scheme: Scheme) -> dict[str, Any]:
-    names = ("folds", "repeats", "groups", "near")
-    return {name: getattr(scheme, name) for name in names}
-
-
-def _note(folder: Path, scheme: Scheme, whole: Dataset, folds: Sequence[Fold]) -> None:
-    """Write scheme.json, and compare with what it said before where a fold has begun."""
-    path = folder / "scheme.json"
-    cut = hashlib.sha256("".join(fold.data.fingerprint for fold in folds).encode()).hexdigest()
-    content = {**_asked(scheme), "images": whole.fingerprint, "cut": cut}
-    if _begun(folder):
-        before = json.loads(path.read_text())
-        if before["images"] != whole.fingerprint:
-            raise UserError(
-                f"The images are not those that the cross-validation in {folder} began with; "
-                "bring them back or use another --workdir."
-            )
-        if before["cut"] != cut:
-            raise UserError(
-                f"The folds are not those that the cross-validation in {folder} began with "
-                "(--groups names other subjects, or a library cuts otherwise in this version); "
-                "use another --workdir."
-            )
-    with files.reported(folder):
-        files.write_text_atomic(path, json.dumps(content, indent=2) + "\n")
 
 
 def _run(fold: Fold, place: Path) -> Result:
@@ -147,7 +102,7 @@ def _run(fold: Fold, place: Path) -> Result:
         content = {
             **about,
             "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-            **_identity(fold),
+            "made_with": _made_with(fold),
         }
         with files.reported(place):
             files.write_bytes_atomic(place / "probabilities.npy", buffer.getvalue())
@@ -160,25 +115,33 @@ def _finished(fold: Fold, place: Path) -> Result | None:
     try:
         content = json.loads((place / "fold.json").read_text())
         data = (place / "probabilities.npy").read_bytes()
-    except (FileNotFoundError, ValueError):
+        same = content["made_with"] == _made_with(fold)
+        if not same or content["sha256"] != hashlib.sha256(data).hexdigest():
+            return None
+        about = {name: content[name] for name in ABOUT}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-    same = {name: content.get(name) for name in _identity(fold)} == _identity(fold)
-    if not same or content.get("sha256") != hashlib.sha256(data).hexdigest():
-        return None
-    probs = np.load(io.BytesIO(data), allow_pickle=False)
-    return Result(fold, {name: content[name] for name in ABOUT}, probs)
+    return Result(fold, about, np.load(io.BytesIO(data), allow_pickle=False))
 
 
-def _identity(fold: Fold) -> dict[str, Any]:
-    """What a finished fold must have been made with; plain values, as JSON gives them back."""
-    settings = json.loads(json.dumps(workdir.agreed(fold.config)))
-    return {"fingerprint": fold.data.fingerprint, "settings": settings}
+def _made_with(fold: Fold) -> dict[str, Any]:
+    """Of a fold that is done; where it is not the same, the loop goes on or says what differs."""
+    return {"fingerprint": fold.data.fingerprint, "settings": workdir.agreed(fold.config)}
 
 
 def _write(
     folder: Path, content: dict[str, Any], results: Sequence[Result], whole: Dataset
 ) -> None:
     table = pooled.predictions_csv(results, whole.train.paths, whole.train.labels, whole.classes)
+    rows, probs = pooled.of_repeat(results, 1)
+    page = {
+        **content["pooled"]["repeats"][0],
+        "deduplicated": None,
+        "checkpoint": {name: content[name] for name in ("fingerprint", "config")},
+        "protocol": content["protocol"],
+    }
+    paths = [whole.train.paths[row] for row in rows]
+    report.write(folder / "report", page, paths, whole.train.labels[rows], probs)
     with files.reported(folder):
         files.write_text_atomic(folder / "predictions.csv", table)
         files.write_bytes_atomic(folder / "cross_validation.png", fold_plots.boxes(content))

@@ -77,13 +77,11 @@ def _panel(axes: Axes, content: Mapping[str, Any], names: tuple[str, ...]) -> No
             label=_once(place, "Mean, corrected 95% interval"),
         )
         shown = f"{mean:.3f}" if name == "log_loss" else f"{mean:.1%}"
-        axes.annotate(
-            shown, (place + 0.27, mean), (4, 0), textcoords="offset points", va="center"
-        )
+        axes.annotate(shown, (place + 0.27, mean), (4, 0), textcoords="offset points", va="center")
     axes.set_xlim(-0.45, len(names) - 0.35)
     axes.set_xticks(places, [NAMES[name] for name in names])
     axes.grid(visible=False, axis="x")
 
 
-def _once(place: int, label: str) -> str | None:
+def _once(place: Any, label: str) -> str | None:
     return label if place == 0 else None

@@ -1,8 +1,9 @@
 """The folds of a cross-validation as data sets that ``training.loop`` trains on."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from emotion_jax.data.dataset import Dataset, Split, normalisation
 from emotion_jax.errors import UserError
 
 SEEDS = 2**32
+REPEATED = 0.05  # of a fold's training images
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Fold:
         return f"fold-{self.repeat}-{self.number}"
 
 
-def grouped(whole: Split, scheme: Scheme, progress: bool = False) -> tuple[np.ndarray, dict]:
+def grouped(
+    whole: Split, scheme: Scheme, progress: bool = False
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Which images stay on one side: group numbers int64 [n], and counts for the report.
 
     Raises:
@@ -98,6 +102,7 @@ def cut(config: Config, whole: Dataset, groups: np.ndarray, scheme: Scheme) -> l
     program depends on. All normalise by the mean and standard deviation of all of train, two
     numbers a channel without labels; and where a fold has fewer training images of a class than
     another one, some of its own are in it twice, so that all have the same number of each class.
+    That is left out where people are so few that it would repeat more than ``REPEATED``.
 
     Args:
       config: of the runs.
@@ -108,73 +113,87 @@ def cut(config: Config, whole: Dataset, groups: np.ndarray, scheme: Scheme) -> l
     Raises:
       UserError: there are too few images or groups.
     """
-    seed, count = config.data.split_seed, scheme.folds
     train = replace(whole.train, statistics=normalisation(whole.train))
-    parts = []
-    for repeat in range(scheme.repeats):
-        fold_of = splits.folds(train.labels, groups, count, seed + repeat)
-        for number in range(count):
-            rest, rows = np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
-            kept, validation = splits.stratified(
-                train.labels[rest],
-                groups[rest].astype(np.uint64),
-                config.data.validation_fraction,
-                seed,
-            )
-            parts.append((repeat, number, rest[kept], rest[validation], rows))
-    counts = np.stack([_counts(train.labels[part[2]], whole) for part in parts])
-    if not counts.all() or not all(len(part[3]) for part in parts):
-        repeat, number = parts[int(np.argmin(counts.min(axis=1)))][:2]
-        name = whole.classes[int(np.argmin(counts.min(axis=0)))]
-        raise UserError(
-            f"--folds: with fold {number + 1} (repeat {repeat + 1}) held out, and a validation "
-            f"split, too few images are left to train on ({name}: {counts.min()}); use fewer "
-            "folds, or give each class more images that may be parted."
-        )
+    parts = list(_parts(config, train, groups, scheme))
+    classes = len(whole.classes)
+    counts = np.stack([np.bincount(train.labels[p.kept], minlength=classes) for p in parts])
+    _check(parts, counts, whole.classes)
+    missing = counts.max(axis=0) - counts
+    if (missing.sum(axis=1) > REPEATED * counts.sum(axis=1)).any():
+        missing = np.zeros_like(missing)
     return [
-        _fold(config, whole, train, count, part, counts.max(axis=0)) for part in parts
+        _fold(config, whole, train, place, part, lacks)
+        for place, (part, lacks) in enumerate(zip(parts, missing, strict=True))
     ]
 
 
+class _Part(NamedTuple):
+    """Rows of train: int64, sorted; repeat and number from 1."""
+
+    repeat: int
+    number: int
+    kept: np.ndarray
+    validation: np.ndarray
+    held_out: np.ndarray
+
+
+def _parts(config: Config, train: Split, groups: np.ndarray, scheme: Scheme) -> Iterator[_Part]:
+    fraction, seed = config.data.validation_fraction, config.data.split_seed
+    for repeat in range(scheme.repeats):
+        fold_of = splits.folds(train.labels, groups, scheme.folds, seed, repeat)
+        for number in range(scheme.folds):
+            rest = np.flatnonzero(fold_of != number)
+            kept, validation = splits.stratified(
+                train.labels[rest], groups[rest].astype(np.uint64), fraction, seed
+            )
+            held_out = np.flatnonzero(fold_of == number)
+            yield _Part(repeat + 1, number + 1, rest[kept], rest[validation], held_out)
+
+
+def _check(parts: Sequence[_Part], counts: np.ndarray, classes: Sequence[str]) -> None:
+    for part, of_class in zip(parts, counts, strict=True):
+        if not of_class.all() or not len(part.validation):
+            name = classes[int(np.argmin(of_class))]
+            raise UserError(
+                f"--folds: with fold {part.number} (repeat {part.repeat}) held out and "
+                f"{len(part.validation)} images for validation, too few are left to train on "
+                f"({name}: {of_class.min()}); use fewer folds, or give each class more images "
+                "that need not stay together."
+            )
+
+
 def _fold(
-    config: Config, whole: Dataset, train: Split, count: int, part: Any, target: np.ndarray
+    config: Config, whole: Dataset, train: Split, place: int, part: _Part, missing: np.ndarray
 ) -> Fold:
-    repeat, number, kept, validation, rows = part
-    rng = np.random.default_rng([config.data.split_seed, repeat, number])
-    filled = np.sort(np.concatenate([kept, *_repeats(train.labels, kept, target, rng)]))
+    rng = np.random.default_rng([config.data.split_seed, part.repeat, part.number])
+    filled = np.sort(np.concatenate([part.kept, *_repeats(train.labels, part.kept, missing, rng)]))
     training = config.training
-    seed = (training.seed + repeat * count + number) % SEEDS
-    config = config.model_copy(update={"training": training.model_copy(update={"seed": seed})})
+    seed = {"seed": (training.seed + place) % SEEDS}
     digest = hashlib.sha256(whole.fingerprint.encode())
-    for indices in (filled, validation, rows):
-        digest.update(np.asarray(indices, "<i8").tobytes() + b"|")
+    for rows in (filled, part.validation, part.held_out):
+        digest.update(rows.astype("<i8").tobytes() + b"|")
     return Fold(
-        repeat=repeat + 1,
-        number=number + 1,
-        config=config,
+        repeat=part.repeat,
+        number=part.number,
+        config=config.model_copy(update={"training": training.model_copy(update=seed)}),
         data=replace(
             whole,
             fingerprint=digest.hexdigest(),
             train=train.subset("train", filled),
-            validation=train.subset("val", validation),
+            validation=train.subset("val", part.validation),
         ),
-        held_out=train.subset("fold", rows),
-        rows=rows,
-        repeated=len(filled) - len(kept),
+        held_out=train.subset("fold", part.held_out),
+        rows=part.held_out,
+        repeated=len(filled) - len(part.kept),
     )
 
 
 def _repeats(
-    labels: np.ndarray, kept: np.ndarray, target: np.ndarray, rng: np.random.Generator
+    labels: np.ndarray, kept: np.ndarray, missing: np.ndarray, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Of each class, rows from ``kept`` that make up what it lacks to ``target``."""
+    """Of each class as many rows from ``kept`` as are missing, none twice while others are left."""
     drawn = []
-    for label, wanted in enumerate(target):
-        own = kept[labels[kept] == label]
-        missing = wanted - len(own)
-        drawn.append(rng.choice(own, missing, replace=missing > len(own)))
+    for label, count in enumerate(missing):
+        own = rng.permutation(kept[labels[kept] == label])
+        drawn.append(np.resize(own, count))
     return drawn
-
-
-def _counts(labels: np.ndarray, whole: Dataset) -> np.ndarray:
-    return np.bincount(labels, minlength=len(whole.classes))

@@ -53,11 +53,14 @@ def corrected_interval(
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def summarise(results: Sequence[Result], classes: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    results: Sequence[Result], labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
     """``n classes mean std interval per_fold pooled``, plain values for JSON.
 
     Args:
       results: of all folds of all repeats, in order.
+      labels: int [N], of train.
       classes: in label order.
 
     Returns:
@@ -68,7 +71,7 @@ def summarise(results: Sequence[Result], classes: Sequence[str]) -> dict[str, An
     """
     per_fold = [_row(result, classes) for result in results]
     repeats = max(result.fold.repeat for result in results)
-    pooled = [_pooled(results, repeat + 1, classes) for repeat in range(repeats)]
+    pooled = [_pooled(results, repeat + 1, labels, classes) for repeat in range(repeats)]
     n = pooled[0]["n"]
     ratio = float(np.mean([row["n"] / (n - row["n"]) for row in per_fold]))
     columns = {name: [row[name] for row in per_fold] for name in METRICS}
@@ -109,13 +112,11 @@ def predictions_csv(
       classes: in label order.
     """
     repeats = max(result.fold.repeat for result in results)
-    total = np.zeros((len(labels), len(classes)))
+    probs = np.mean([of_repeat(results, repeat + 1)[1] for repeat in range(repeats)], axis=0)
     names: list[list[str]] = [[] for _ in paths]
     for result in results:
-        total[result.fold.rows] += result.probs
         for row in result.fold.rows:
             names[row].append(str(result.fold.number))
-    probs = total / repeats
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["path", "label", "fold", "predicted", *classes])
@@ -155,12 +156,19 @@ def _row(result: Result, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _pooled(results: Sequence[Result], repeat: int, classes: Sequence[str]) -> dict[str, Any]:
+def of_repeat(results: Sequence[Result], repeat: int) -> tuple[np.ndarray, np.ndarray]:
+    """All images of train in order, and their held-out probabilities: int64 [N], float64 [N, K]."""
     chosen = [result for result in results if result.fold.repeat == repeat]
-    order = np.argsort(np.concatenate([result.fold.rows for result in chosen]))
-    labels = np.concatenate([result.fold.held_out.labels for result in chosen])[order]
-    probs = np.concatenate([result.probs for result in chosen])[order]
-    content = metrics.compute(labels, probs, classes)
+    rows = np.concatenate([result.fold.rows for result in chosen])
+    order = np.argsort(rows)
+    return rows[order], np.concatenate([result.probs for result in chosen])[order]
+
+
+def _pooled(
+    results: Sequence[Result], repeat: int, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    rows, probs = of_repeat(results, repeat)
+    content = metrics.compute(labels[rows], probs, classes)
     del content["deduplicated"]  # no image is on both sides
     return content
 
