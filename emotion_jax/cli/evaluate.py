@@ -72,7 +72,7 @@ def _evaluate(args: Evaluate) -> None:
         if problems:
             print(describe(problems), file=sys.stderr)
         if table is not None:
-            split = dataset.relabelled(split, votes.read(table), model.classes, table)
+            split = dataset.relabelled(split, votes.read(table), model.classes, str(table))
             left_out = (split.votes or {})["left_out"] or "none"
             print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)

@@ -18,6 +18,8 @@ from emotion_jax.errors import UserError
 
 CHUNK = 4096
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Split:
@@ -31,6 +33,7 @@ class Split:
       paths: [n], relative to the data's root.
       soft: float32 [n, K], probabilities of the classes to learn from; None: the labels.
       votes: where the labels come from votes, the rule and what was left out.
+      statistics: mean and standard deviation to normalise with; None: the split's own.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Split:
     paths: tuple[str, ...]
     soft: np.ndarray | None = None
     votes: dict[str, Any] | None = None
+    statistics: Statistics | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -105,42 +109,44 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     Raises:
       UserError: it is missing or not usable.
     """
-    listing = folder.list_tree(locate(settings, progress))
-    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
-    images = tuple(file for file in listing.images if file.split in ("train", "test"))
-    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
-    listing = replace(listing, images=images, problems=problems)
-    records = _ingest(listing, settings, progress)
-    classes, fingerprint = records.classes, records.fingerprint
-    whole = _split(records, "train", settings)
-    test = _split(records, "test", settings) if "test" in records.splits else None
-    if settings.votes is not None:
-        classes, table = votes.CLASSES, votes.read(settings.votes)
-        whole = _to_learn(whole, table, settings)
-        test = test and relabelled(test, table, classes, settings.votes)
-        fingerprint = sha256(f"{fingerprint} {table.digest}".encode()).hexdigest()
+    records, root = _records(settings, progress)
+    classes, fingerprint, whole, table = _labelled(records, settings)
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
     )
     if not len(validation):
         raise UserError(
-            f"{listing.root}: too few images in train to hold any out for validation; "
+            f"{root}: too few images in train to hold any out for validation; "
             "give each class at least two different ones."
         )
-    held_out = whole.subset("val", validation)
-    if settings.votes is not None:
-        held_out = relabelled(held_out, table, classes, settings.votes)
+    test = _split(records, "test", settings) if "test" in records.splits else None
+
+    def measured(split: Split) -> Split:
+        return relabelled(split, table, classes, str(settings.votes)) if table else split
+
     return Dataset(
         classes=classes,
         fingerprint=fingerprint,
         problems=records.problems,
         train=whole.subset("train", train),
-        validation=held_out,
-        test=test,
+        validation=measured(whole.subset("val", validation)),
+        test=test and measured(test),
     )
 
 
-def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: Path) -> Split:
+def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
+    """As ``load``, but uncut: all of train, no validation, and no test.
+
+    Raises:
+      UserError: the data is missing or not usable.
+    """
+    records, _ = _records(settings, progress)
+    classes, fingerprint, whole, _ = _labelled(records, settings)
+    nothing = whole.subset("val", np.arange(0))
+    return Dataset(classes, fingerprint, records.problems, whole, nothing, None)
+
+
+def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: str) -> Split:
     """The images of a split that have a majority, labelled by it.
 
     Raises:
@@ -152,9 +158,21 @@ def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source:
     return replace(split.subset(split.name, kept), labels=labels, soft=None, votes=note)
 
 
+def _labelled(
+    records: Records, settings: DataSettings
+) -> tuple[tuple[str, ...], str, Split, votes.Table | None]:
+    """Classes, fingerprint, all of train with what is learnt of it, and the votes if it is they."""
+    whole = _split(records, "train", settings)
+    if settings.votes is None:
+        return records.classes, records.fingerprint, whole, None
+    table = votes.read(settings.votes)
+    fingerprint = sha256(f"{records.fingerprint} {table.digest}".encode()).hexdigest()
+    return votes.CLASSES, fingerprint, _to_learn(whole, table, settings), table
+
+
 def _to_learn(whole: Split, table: votes.Table, settings: DataSettings) -> Split:
     if settings.vote_protocol == "majority":
-        return relabelled(whole, table, votes.CLASSES, Path(str(settings.votes)))
+        return relabelled(whole, table, votes.CLASSES, str(settings.votes))
     kept, shares = votes.distributions(table, whole.paths)
     if not len(kept):
         raise UserError(f"The votes {settings.votes} tell of none of the {len(whole)} images.")
@@ -190,8 +208,10 @@ def locate(settings: DataSettings, progress: bool = False) -> Path:
     return staging.resolve(source, cache, progress)
 
 
-def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalisation(split: Split) -> Statistics:
     """Mean and standard deviation of each channel over all pixels, in units of [0, 1]."""
+    if split.statistics is not None:
+        return split.statistics
     total = square = np.zeros(1)
     pixels = 0
     for start in range(0, len(split), CHUNK):
@@ -209,6 +229,16 @@ def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _home(path: Path) -> Path:
     # Not Path.expanduser, which raises where there is no such user.
     return Path(os.path.expanduser(path))
+
+
+def _records(settings: DataSettings, progress: bool) -> tuple[Records, Path]:
+    """What a run needs, and the folder that it lies in."""
+    listing = folder.list_tree(locate(settings, progress))
+    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
+    images = tuple(file for file in listing.images if file.split in ("train", "test"))
+    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
+    listing = replace(listing, images=images, problems=problems)
+    return _ingest(listing, settings, progress), listing.root
 
 
 def _ingest(listing: folder.Listing, settings: DataSettings, progress: bool) -> Records:

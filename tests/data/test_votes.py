@@ -23,7 +23,7 @@ def split_of(*paths):
 
 
 def relabel(split, path, classes):
-    new = relabelled(split, votes.read(path), classes, path)
+    new = relabelled(split, votes.read(path), classes, str(path))
     return new, new.votes
 
 
