@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
+    "inspect_data": "find what is wrong with a folder of images, write a clean copy",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
 
@@ -17,7 +18,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: emotion-jax COMMAND ...\n")
         for command, what in COMMANDS.items():
-            print(f"  {command:10} {what}")
+            print(f"  {command:12} {what}")
         print("\nExample: emotion-jax train --help")
         return
     if name not in COMMANDS:
