@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
     "cross_validate": "train and measure a network a fold",
+    "inspect_data": "find what is wrong with a folder of images, write a clean copy",
     "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
