@@ -6,13 +6,13 @@ by its authors' library, cleanlab.
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotion_jax.data import votes as votes_lib
 from emotion_jax.errors import UserError, listed
-from emotion_jax.evaluation import votes as votes_lib
 from emotion_jax.evaluation.doctor.findings import MISLABEL, Finding
 from emotion_jax.evaluation.doctor.predictions import Predictions
 from emotion_jax.evaluation.doctor.survey import Survey
@@ -110,7 +110,7 @@ def _notes(survey: Survey, predictions: Predictions, found: int, known: int) -> 
 def score(ranking: Ranking, table: Path) -> dict[str, Any]:
     """How often FER+'s annotators confirm the ranking.
 
-    An image counts as mislabelled where the majority of its ten votes (``evaluation.votes``) is
+    An image counts as mislabelled where the majority of its ten votes (``data.votes``) is
     another class than its folder, or that it shows no face; without a majority it does not count
     as one.
 
@@ -127,9 +127,9 @@ def score(ranking: Ranking, table: Path) -> dict[str, Any]:
     """
     votes = votes_lib.read(table)
     wrong = {
-        path: votes[stem] is not None and votes[stem] != label
+        path: (chosen := votes_lib.majority(counts)) is not None and chosen != label
         for path, label in ranking.labels.items()
-        if (stem := PurePosixPath(path).stem) in votes
+        if (counts := votes.of(path)) is not None
     }
     if not wrong:
         raise UserError(f"The votes {table} have none of the images that were predicted.")
