@@ -1,8 +1,9 @@
 """Near-duplicates: the same photograph, brighter, shifted, stamped, compressed again or mirrored.
 
 Perceptual hashes find candidates (Zauner 2010: the signs of an image's lowest frequencies about
-their median); the correlation of the pixels, over small shifts, decides. Either alone takes
-strangers for copies: two faces share eyes, nose and mouth, and most of their hash.
+their median); the correlation of the pixels decides, over small shifts, and of what is left of the
+pixels without their surroundings' mean. Either alone, or the pixels as they are, takes strangers
+for copies: two faces share the places of light and shade, but not the detail.
 """
 
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import dctn
+from scipy.ndimage import uniform_filter
 from tqdm.auto import tqdm
 
 from emotion_jax.data.threads import in_order
@@ -18,10 +20,8 @@ from emotion_jax.data.threads import in_order
 LOW = 8  # frequencies a side: 64 bits
 DISTANCE = 10  # bits: candidates
 SHIFT = 2  # thumbnail pixels
-# On FER2013 pairs above are the same photograph; strangers come in not far below. A mirrored
-# face is compared with the many that look the other way, so chance takes it higher.
-CORRELATION = 0.93
-MIRRORED = 0.95
+BLUR = 5  # thumbnail pixels: side of the surroundings
+CORRELATION = 0.75  # docs/doctor.md says what it was measured on
 NEAREST = 16  # candidates an image: bounds the work on films, of which all frames are alike
 CELLS = 2**18  # of the table of distances at a time: what stays in a core's cache
 CHUNK = 512  # pairs
@@ -33,7 +33,7 @@ class Pairs:
 
     Attributes:
       later, earlier: int64 [m], numbers of images; later > earlier.
-      correlation: float32 [m], Pearson's, of the pixels.
+      correlation: float32 [m], of the detail, from ``correlations``.
       mirrored: bool [m], whether one is the mirror image of the other.
     """
 
@@ -80,10 +80,10 @@ def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
         total=total, desc="comparing images", unit="pair", unit_scale=True, disable=not progress
     ) as bar:
         for flip, queries in enumerate((plain, mirrored)):
-            limit = MIRRORED if flip else CORRELATION
             for pairs, compared in _candidates(queries, plain):
                 r = correlations(thumbs, pairs, bool(flip))
-                found.append((pairs[r >= limit], r[r >= limit], bool(flip)))
+                near = r >= CORRELATION
+                found.append((pairs[near], r[near], bool(flip)))
                 bar.update(compared)
     pairs = np.concatenate([p for p, _, _ in found])
     flips = np.concatenate([np.full(len(p), flip) for p, _, flip in found])
@@ -91,7 +91,9 @@ def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
 
 
 def correlations(thumbs: np.ndarray, pairs: np.ndarray, mirrored: bool) -> np.ndarray:
-    """The best correlation of two images' pixels over all shifts of up to 2 pixels: float32 [m].
+    """The best correlation of two images' detail over all shifts of up to 2 pixels: float32 [m].
+
+    Pearson's, of the pixels less the mean of the 5 x 5 about each.
 
     Args:
       thumbs: uint8 [n, H, W].
@@ -99,7 +101,9 @@ def correlations(thumbs: np.ndarray, pairs: np.ndarray, mirrored: bool) -> np.nd
       mirrored: whether the first of each pair is mirrored.
     """
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    parts = [_correlations(thumbs[p[:, 0]], thumbs[p[:, 1]], mirrored) for p in chunks]
+    parts = [
+        _correlations(_detail(thumbs[p[:, 0]]), _detail(thumbs[p[:, 1]]), mirrored) for p in chunks
+    ]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -107,18 +111,23 @@ def _correlations(a: np.ndarray, b: np.ndarray, mirrored: bool) -> np.ndarray:
     height, width = (side - 2 * SHIFT for side in a.shape[1:])
     if mirrored:
         a = a[:, :, ::-1]
-    still = a[:, SHIFT : SHIFT + height, SHIFT : SHIFT + width].astype(np.float32)
+    still = a[:, SHIFT : SHIFT + height, SHIFT : SHIFT + width].copy()
     still -= still.mean(axis=(1, 2), keepdims=True)
     still /= np.sqrt(np.einsum("nyx,nyx->n", still, still))[:, None, None] + 1e-6
-    moving, best = b.astype(np.float32), np.full(len(a), -1, np.float32)
+    best = np.full(len(a), -1, np.float32)
     for y in range(2 * SHIFT + 1):
         for x in range(2 * SHIFT + 1):
-            part = np.ascontiguousarray(moving[:, y : y + height, x : x + width])
+            part = np.ascontiguousarray(b[:, y : y + height, x : x + width])
             square = np.einsum("nyx,nyx->n", part, part)
             spread = np.sqrt(np.maximum(square - part.sum((1, 2)) ** 2 / (height * width), 1e-6))
             # The still image has mean 0, so the other's mean drops out of the product.
             np.maximum(best, np.einsum("nyx,nyx->n", still, part) / spread, out=best)
     return best
+
+
+def _detail(images: np.ndarray) -> np.ndarray:
+    pixels = images.astype(np.float32)
+    return pixels - uniform_filter(pixels, (0, BLUR, BLUR))
 
 
 def _candidates(queries: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:

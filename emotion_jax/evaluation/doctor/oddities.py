@@ -52,7 +52,7 @@ def outliers(survey: Survey) -> list[Finding]:
         (np.log(width * height), np.log(2.0), "small", "large"),
         (np.log(width / height), np.log(1.5), "narrow", "wide"),
         (survey.mean[looked], 40.0, "dark", "bright"),
-        (np.log(survey.std[looked]), np.log(2.0), "flat", "harsh"),
+        (np.log(survey.std[looked]), np.log(2.0), "low contrast", "high contrast"),
     ]
     reasons: dict[int, list[str]] = {}
     excess = np.zeros(len(looked))
