@@ -110,7 +110,9 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
       UserError: it is missing or not usable.
     """
     records, root = _records(settings, progress)
-    classes, fingerprint, whole, table = _labelled(records, settings)
+    whole = _split(records, "train", settings)
+    # By the folders' labels, whatever is learnt: so that a run that begins with another's weights
+    # is validated on images that the other had not seen either.
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
     )
@@ -119,19 +121,15 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
             f"{root}: too few images in train to hold any out for validation; "
             "give each class at least two different ones."
         )
-    test = _split(records, "test", settings) if "test" in records.splits else None
-
-    def measured(split: Split) -> Split:
-        return relabelled(split, table, classes, str(settings.votes)) if table else split
-
-    return Dataset(
-        classes=classes,
-        fingerprint=fingerprint,
+    data = Dataset(
+        classes=records.classes,
+        fingerprint=records.fingerprint,
         problems=records.problems,
         train=whole.subset("train", train),
-        validation=measured(whole.subset("val", validation)),
-        test=test and measured(test),
+        validation=whole.subset("val", validation),
+        test=_split(records, "test", settings) if "test" in records.splits else None,
     )
+    return _voted(data, settings) if settings.votes else data
 
 
 def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
@@ -141,9 +139,10 @@ def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
       UserError: the data is missing or not usable.
     """
     records, _ = _records(settings, progress)
-    classes, fingerprint, whole, _ = _labelled(records, settings)
+    whole = _split(records, "train", settings)
     nothing = whole.subset("val", np.arange(0))
-    return Dataset(classes, fingerprint, records.problems, whole, nothing, None)
+    data = Dataset(records.classes, records.fingerprint, records.problems, whole, nothing, None)
+    return _voted(data, settings) if settings.votes else data
 
 
 def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: str) -> Split:
@@ -158,26 +157,30 @@ def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source:
     return replace(split.subset(split.name, kept), labels=labels, soft=None, votes=note)
 
 
-def _labelled(
-    records: Records, settings: DataSettings
-) -> tuple[tuple[str, ...], str, Split, votes.Table | None]:
-    """Classes, fingerprint, all of train with what is learnt of it, and the votes if it is they."""
-    whole = _split(records, "train", settings)
-    if settings.votes is None:
-        return records.classes, records.fingerprint, whole, None
-    table = votes.read(settings.votes)
-    fingerprint = sha256(f"{records.fingerprint} {table.digest}".encode()).hexdigest()
-    return votes.CLASSES, fingerprint, _to_learn(whole, table, settings), table
+def _voted(data: Dataset, settings: DataSettings) -> Dataset:
+    """The data with the votes in place of its labels."""
+    table = votes.read(Path(str(settings.votes)))
+
+    def measured(split: Split) -> Split:
+        return relabelled(split, table, votes.CLASSES, str(settings.votes))
+
+    by_majority = settings.vote_protocol == "majority"
+    return replace(
+        data,
+        classes=votes.CLASSES,
+        fingerprint=sha256(f"{data.fingerprint} {table.digest}".encode()).hexdigest(),
+        train=measured(data.train) if by_majority else _distributed(data.train, table, settings),
+        validation=measured(data.validation) if len(data.validation) else data.validation,
+        test=data.test and measured(data.test),
+    )
 
 
-def _to_learn(whole: Split, table: votes.Table, settings: DataSettings) -> Split:
-    if settings.vote_protocol == "majority":
-        return relabelled(whole, table, votes.CLASSES, str(settings.votes))
-    kept, shares = votes.distributions(table, whole.paths)
+def _distributed(split: Split, table: votes.Table, settings: DataSettings) -> Split:
+    kept, shares = votes.distributions(table, split.paths)
     if not len(kept):
-        raise UserError(f"The votes {settings.votes} tell of none of the {len(whole)} images.")
+        raise UserError(f"The votes {settings.votes} tell of none of the {len(split)} images.")
     labels = shares.argmax(1).astype(np.int32)
-    return replace(whole.subset(whole.name, kept), labels=labels, soft=shares)
+    return replace(split.subset(split.name, kept), labels=labels, soft=shares)
 
 
 def load_split(

@@ -398,13 +398,13 @@ def votes_file(path, rows):
 
 @pytest.mark.parametrize("protocol", ["majority", "distribution"])
 def test_votes_take_the_place_of_the_folders(tmp_path, protocol):
-    tree = grow(tmp_path / "faces", "train", "test", n=8)
+    tree = grow(tmp_path / "faces", "train", "test", n=24)
     for number, path in enumerate(sorted(tree.rglob("*.png"))):
-        path.rename(path.with_name(f"{number}.png"))
+        path.rename(path.with_name(f"v{number}.png"))
     happy, divided = (1, 9, *[0] * 8), (4, 0, 0, 3, 0, 3, *[0] * 4)
     no_face, sad = (*[0] * 9, 10), (0, 0, 0, 10, *[0] * 6)
     pattern = (happy, divided, no_face, sad)
-    table = votes_file(tmp_path / "votes.csv", {str(i): pattern[i % 4] for i in range(32)})
+    table = votes_file(tmp_path / "votes.csv", {f"v{i}": pattern[i % 4] for i in range(96)})
     more = {"votes": table, "vote_protocol": protocol, "validation_fraction": 0.3}
     data = dataset.load(settings(tree, **more))
     assert data.classes == votes.CLASSES
@@ -415,7 +415,7 @@ def test_votes_take_the_place_of_the_folders(tmp_path, protocol):
     for split in (data.validation, data.test):
         assert {data.classes[label] for label in split.labels} == {"happy", "sad"}
         assert split.targets is split.labels
-    assert len(data.test) == 8
+    assert len(data.test) == 24
     if protocol == "distribution":
         at = names.index("neutral")
         by_class = dict(zip(data.classes, data.train.targets[at].tolist(), strict=True))
