@@ -24,6 +24,7 @@ import numpy as np
 from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.training import saved
+from emotion_jax.training.backup import Backup
 from emotion_jax.training.state import TrainState
 
 UNFINISHED = ".unfinished"
@@ -38,10 +39,14 @@ class Store:
     Attributes:
       directory: of the steps.
       keep_latest, keep_best: how many of the newest, and of the best by validation accuracy, stay.
+      backup: archives the saves elsewhere, if any does.
     """
 
-    def __init__(self, workdir: Path, keep_latest: int, keep_best: int) -> None:
+    def __init__(
+        self, workdir: Path, keep_latest: int, keep_best: int, backup: Backup | None = None
+    ) -> None:
         self.directory = workdir / "checkpoints"
+        self.backup = backup
         self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
@@ -77,6 +82,8 @@ class Store:
     ) -> None:
         try:
             self.wait()
+            if self.backup:
+                self.backup.finish()
         except UserError as failed:
             if error is None:
                 raise
@@ -148,6 +155,8 @@ class Store:
             raise
         files.sync(self.directory)
         self._prune()
+        if self.backup:
+            self.backup.due()
 
     def _prune(self) -> None:
         found = saved.steps(self.directory)

@@ -34,6 +34,7 @@ from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
 from emotion_jax.training import state as state_lib
+from emotion_jax.training.backup import Backup
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
@@ -104,7 +105,9 @@ def train(
       Interrupted: a signal came; the state was saved first.
     """
     training = config.training
-    with checkpoint.Store(folder, training.keep_latest, training.keep_best) as store:
+    target, minutes = training.backup_to, training.backup_minutes
+    backup = Backup(folder, target, minutes) if target and multihost.is_main() else None
+    with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
         return _train(config, folder, data, store, on_epoch)
 
 
