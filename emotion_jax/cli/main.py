@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
+    "predict": "name the expressions of the faces in images, folders and videos",
     "cross_validate": "train and measure a network a fold",
     "inspect_data": "find what is wrong with a folder of images, write a clean copy",
     "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",
