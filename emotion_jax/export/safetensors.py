@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from emotion_jax.export import function
 from emotion_jax.export.function import Runner
 from emotion_jax.training import weights
 from emotion_jax.training.trained import Trained
 
+PARTS = ("",)  # ends of the names of the files
 write = weights.write
 is_ours = weights.is_weights
 
@@ -21,5 +19,4 @@ def reference(trained: Trained) -> Trained:
 
 def load(path: Path) -> Runner:
     """The network that the file describes, with the arrays that it holds."""
-    apply = jax.jit(function.probabilities(weights.read(path)))
-    return lambda images: np.asarray(apply(images))
+    return function.runner(weights.read(path))

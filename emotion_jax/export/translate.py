@@ -15,6 +15,7 @@ from jax import export
 from emotion_jax.export.graph import Graph, Tensor
 from emotion_jax.export.onnx_rules import RULES
 from emotion_jax.export.onnx_rules.call import Call, Value, no_rule, tensor
+
 # Of primitives that do no more than call a program: the parameter that has it.
 CALLS = {
     "jit": "jaxpr",
@@ -53,7 +54,8 @@ def _walk(graph: Graph, program: Any, consts: Sequence[Value], args: Sequence[Va
 
     def value_of(atom: Any) -> Value:
         if isinstance(atom, jex.Literal):
-            return np.asarray(atom.val, atom.aval.dtype)
+            literal: Any = atom
+            return np.asarray(literal.val, literal.aval.dtype)
         return values[atom]
 
     for equation in program.eqns:
