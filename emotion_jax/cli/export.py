@@ -79,7 +79,7 @@ def _told(result: "Exported", args: Export, images: str) -> str:
     ]
     if own is not None:
         lines.append(
-            f"computed in float32; from the checkpoint's own bfloat16 it differs by {own.largest:.2g}, "
+            f"both in float32; in bfloat16 the checkpoint itself differs by {own.largest:.2g}, "
             f"same label for {own.agree}"
         )
     for batch, rates in result.rates.items():

@@ -12,10 +12,10 @@ from types import ModuleType
 from emotion_jax import files
 from emotion_jax.data.dataset import Split
 from emotion_jax.errors import UserError, choose
-from emotion_jax.export import onnx, parity, safetensors, stablehlo
+from emotion_jax.export import function, onnx, parity, safetensors, stablehlo
 from emotion_jax.training.trained import Trained
 
-# By name in --format, a module with write, reference, load and is_ours.
+# By name in --format, a module with PARTS, write, reference, load and is_ours.
 FORMATS: dict[str, ModuleType] = {
     "onnx": onnx,
     "stablehlo": stablehlo,
@@ -95,11 +95,11 @@ def export(
         own = None
         if reference is not trained:
             own = parity.difference(found, parity.of_jax(trained, split, progress))
-        rates = parity.rates({"JAX": parity.runner(trained), name: runner}, split)
+        rates = parity.rates({"JAX": function.runner(trained), name: runner}, split)
         size = path.stat().st_size
         with files.reported(out):
-            for written in sorted(folder.iterdir(), reverse=True):  # FILE after FILE.json
-                os.replace(written, out.with_name(written.name))
+            for part in form.PARTS:
+                os.replace(folder / f"{out.name}{part}", f"{out}{part}")
     return Exported(out, size, difference, own, rates)
 
 
@@ -111,10 +111,12 @@ def check_free(out: Path, name: str) -> None:
     """
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the name of a file to --out.")
-    if out.exists() and not FORMATS[name].is_ours(out):
+    form = FORMATS[name]
+    there = [path for part in form.PARTS if (path := Path(f"{out}{part}")).exists()]
+    if there and not form.is_ours(out):
         raise UserError(
-            f"{out} exists and is no {name} export of this program; move it away or give "
-            "--out another name."
+            f"{there[0]} exists and is not of a {name} export of this program; move it away or "
+            "give --out another name."
         )
 
 

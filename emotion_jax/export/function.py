@@ -17,14 +17,30 @@ INPUT, OUTPUT = "images", "probabilities"
 Runner = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, C] to float32 [N, K]
 
 
-def probabilities(trained: Trained) -> Callable[[jax.Array], jax.Array]:
-    """uint8 [N, S, S, C] to float32 [N, K]; the variables are constants of it."""
+def applied(trained: Trained) -> Callable[[Any, jax.Array], jax.Array]:
+    """(variables, uint8 [N, S, S, C]) to float32 [N, K]."""
 
-    def probabilities(images: jax.Array) -> jax.Array:
-        logits = jnp.asarray(trained.module.apply(trained.variables, images))
+    def probabilities(variables: Any, images: jax.Array) -> jax.Array:
+        logits = jnp.asarray(trained.module.apply(variables, images))
         return jnp.exp(log_probabilities(logits, trained.temperature))
 
     return probabilities
+
+
+def probabilities(trained: Trained) -> Callable[[jax.Array], jax.Array]:
+    """uint8 [N, S, S, C] to float32 [N, K]; the variables are constants of it."""
+    apply = applied(trained)
+
+    def probabilities(images: jax.Array) -> jax.Array:
+        return apply(trained.variables, images)
+
+    return probabilities
+
+
+def runner(trained: Trained) -> Runner:
+    """The model in JAX."""
+    apply, variables = jax.jit(applied(trained)), jax.device_put(trained.variables)
+    return lambda images: np.asarray(apply(variables, images))
 
 
 def image_shape(trained: Trained) -> tuple[int, int, int]:

@@ -1,8 +1,9 @@
 """ONNX: for ONNX Runtime on any device, browsers, phones, and what else reads it.
 
 ``images`` uint8 [N, S, S, C] to ``probabilities`` float32 [N, K], any N: the normalisation and the
-temperature are in the graph. NHWC is how an image lies in memory once it is decoded (Pillow, OpenCV,
-a canvas), so the bytes go in as they are; within the graph images are NCHW, as ONNX computes them.
+temperature are in the graph. NHWC is how an image lies in memory once it is decoded (Pillow,
+OpenCV, a canvas), so the bytes go in as they are; within the graph images are NCHW, as ONNX has
+them.
 """
 
 import importlib
@@ -18,6 +19,7 @@ from emotion_jax.models import lowering
 from emotion_jax.training.trained import Trained
 
 OPSET = 17
+PARTS = ("",)  # ends of the names of the files
 IR_VERSION = 8  # goes with that opset: older runtimes refuse newer ones
 
 
@@ -25,7 +27,7 @@ def write(path: Path, trained: Trained) -> None:
     """Write the file; it computes in float32.
 
     Raises:
-      UserError: onnx is not installed, the network has no ONNX counterpart, or it cannot be written.
+      UserError: onnx is not installed, the network has no counterpart, or it cannot be written.
     """
     with files.reported(path):
         files.write_bytes_atomic(path, build(trained).SerializeToString())
@@ -90,6 +92,4 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        raise UserError(
-            f'--format onnx needs {name}, which is not installed: pip install "emotion-jax[export]".'
-        ) from None
+        raise UserError(f'--format onnx needs {name}: pip install "emotion-jax[export]".') from None

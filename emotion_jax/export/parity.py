@@ -4,12 +4,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from tqdm.auto import tqdm
 
 from emotion_jax.data.dataset import Split
-from emotion_jax.export import function
 from emotion_jax.export.function import Runner
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
@@ -52,12 +50,6 @@ def of_jax(trained: Trained, split: Split, progress: bool = False) -> np.ndarray
     title = "JAX" if progress else ""
     logs, _ = predict_lib.predict(predict_fn, variables, split, BATCH, mesh, title)
     return np.exp(logs)
-
-
-def runner(trained: Trained) -> Runner:
-    """JAX with the variables as constants, as in what is exported."""
-    apply = jax.jit(function.probabilities(trained))
-    return lambda images: np.asarray(apply(images))
 
 
 def over(run: Runner, split: Split, progress: str = "") -> np.ndarray:

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from emotion_jax.export import function
 from emotion_jax.export.function import Runner
 from emotion_jax.training import trained as trained_lib
 from emotion_jax.training import weights
 from emotion_jax.training.trained import Trained
 
+PARTS = ("",)  # ends of the names of the files
 write = weights.write
 is_ours = weights.is_weights
 
@@ -22,5 +20,4 @@ def reference(trained: Trained) -> Trained:
 
 def load(path: Path) -> Runner:
     """The network that the file describes, with the arrays that it holds."""
-    apply = jax.jit(function.probabilities(trained_lib.load(path)))
-    return lambda images: np.asarray(apply(images))
+    return function.runner(trained_lib.load(path))

@@ -20,6 +20,7 @@ from emotion_jax.export.function import Runner
 from emotion_jax.training.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+PARTS = (".json", "")  # ends of the names of the files, in the order of writing
 
 
 def write(path: Path, trained: Trained) -> None:
@@ -39,13 +40,12 @@ def write(path: Path, trained: Trained) -> None:
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     with files.reported(path):
-        files.write_text_atomic(beside(path), json.dumps(about, indent=2) + "\n")
+        files.write_text_atomic(_beside(path), json.dumps(about, indent=2) + "\n")
         files.write_bytes_atomic(path, data)
 
 
-def beside(path: Path) -> Path:
-    """Where FILE's description is."""
-    return path.with_name(path.name + ".json")
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + PARTS[0])
 
 
 def reference(trained: Trained) -> Trained:
@@ -62,7 +62,7 @@ def load(path: Path) -> Runner:
 def is_ours(path: Path) -> bool:
     """Whether ``write`` wrote the file, as far as its description tells."""
     try:
-        about = json.loads(beside(path).read_bytes())
+        about = json.loads(_beside(path).read_bytes())
         return about["producer"] == function.PRODUCER
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -54,7 +54,8 @@ def _walk(graph: Graph, program: Any, consts: Sequence[Value], args: Sequence[Va
 
     def value_of(atom: Any) -> Value:
         if isinstance(atom, jex.Literal):
-            return np.asarray(atom.val, atom.aval.dtype)
+            literal: Any = atom
+            return np.asarray(literal.val, literal.aval.dtype)
         return values[atom]
 
     for equation in program.eqns:

@@ -1,6 +1,7 @@
 """Convolutions, products and max-pools."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def _max_pool(call: Call, x: Value) -> Value:
     order = (*whole, *(axis for axis in range(len(window)) if axis not in whole))
     if len(whole) != 2 or len(order) != 4:
         raise no_rule(call, "there is one for pools over the two sides of an image")
-    pool = {
+    pool: dict[str, Any] = {
         "kernel_shape": [window[axis] for axis in order[2:]],
         "strides": [strides[axis] for axis in order[2:]],
         "pads": [padding[axis][side] for side in (0, 1) for axis in order[2:]],
