@@ -69,9 +69,10 @@ class Output:
         if path.suffix.lower() not in (".csv", ".jsonl"):
             raise UserError(f"--out is {path}; its name must end with .jsonl or .csv.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", newline="")
+        path.touch()
         self.before = written.read(path, self._classes)
         os.truncate(path, self.before.end)
+        self._file = path.open("a", encoding="utf-8", newline="")
         if self._is_csv and not self.before.end:
             self._write(_line([*BEFORE, *self._classes, *AFTER]))
 

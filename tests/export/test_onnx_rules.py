@@ -17,6 +17,7 @@ DEPTHWISE = RNG.normal(size=(3, 3, 1, 4)).astype(np.float32)
 MATRIX = RNG.normal(size=(60, 3)).astype(np.float32)
 BY_CHANNEL = np.array([2.0, -3.0, 0.5, 1.5], np.float32).reshape(1, 1, 1, 4)
 BY_PIXEL = RNG.normal(size=(1, 6, 5, 4)).astype(np.float32)
+PADDED = [(1, 1), (1, 1)]
 BY_SIDE = RNG.normal(size=(1, 1, 5, 1)).astype(np.float32)
 
 
@@ -75,7 +76,7 @@ FUNCTIONS = {
     "log-softmax": lambda x: jax.nn.log_softmax(x),
     "transposed": lambda x: x.transpose(0, 3, 1, 2) * 2 + 1,
     "transposed after a convolution": lambda x: conv(x).transpose(3, 0, 2, 1) + 1,
-    "flattened": lambda x: conv(x).reshape(len(x), -1),
+    "flattened": lambda x: conv(x).reshape(x.shape[0], -1),
     "sums": lambda x: conv(x).sum((1, 3)) + conv(x).max((1, 3)),
     "sum over the images": lambda x: x.sum(0),
     "padded": lambda x: jnp.pad(conv(x), ((0, 0), (1, 2), (0, 3), (2, 0)), constant_values=0.5),
@@ -148,11 +149,11 @@ def test_constants_are_computed_and_shared():
         (lambda x: jnp.cumsum(x, axis=1), "uses JAX's cumsum, and there is no rule for it"),
         (lambda x: lax.sort(x), "uses JAX's sort,"),
         (lambda x: x @ x.swapaxes(-1, -2), "dot_general, and .* with a constant matrix"),
-        (lambda x: conv(x, lhs_dilation=(2, 2)), "conv_general_dilated, and .* transposes"),
+        (lambda x: conv(x, padding=PADDED, lhs_dilation=(2, 2)), "dilated, and .* transposes"),
         (lambda x: conv(x, x.sum(0).reshape(6, 5, 1, 2), feature_group_count=2), "kernels alone"),
         (lambda x: lax.pad(x, 0.0, [(0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0)]), "pad, .* edges"),
-        (lambda x: jnp.broadcast_to(x[:, None], (len(x), 4, *SHAPE)), "that repeats values"),
-        (lambda x: pool(x.reshape(len(x), 60, 1, 1), (3, 1), (2, 1)), "pools over the two sides"),
+        (lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], 4, *SHAPE)), "that repeats values"),
+        (lambda x: pool(x.reshape(x.shape[0], 60, 1, 1), (3, 1), (2, 1)), "pools over the two"),
     ],
 )  # fmt: skip
 def test_what_has_no_rule_is_named(function, words):

@@ -67,6 +67,13 @@ def test_csv_says_the_same(tmp_path):
     assert [row["time"] for row in rows if row["frame"] == "2"] == ["0.08", "0.08"]
 
 
+def seen(path):
+    """What an output says is there already."""
+    output = Output(path, CLASSES)
+    output.close()
+    return output.before
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 @settings(max_examples=40)
 @given(share=st.floats(0, 1), chosen=st.integers(0, 12))
@@ -94,7 +101,7 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path_factory, name, sh
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_what_is_known_of_a_video(tmp_path, name):
     write(tmp_path / name, groups())
-    before = Output(tmp_path / name, CLASSES).before
+    before = seen(tmp_path / name)
     assert before.done == {
         "a.jpg": True, 'odd, "name".jpg': True, "bad.jpg": False, "ö/empty.png": True,
         "film.mp4": True,
@@ -108,7 +115,7 @@ def test_what_is_known_of_a_video(tmp_path, name):
 def test_rows_of_a_long_video_are_not_all_kept(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, (rows_of("film.mp4", [face()], i, float(i), [0]) for i in range(1000)))
-    assert len(Output(path, CLASSES).before.last) <= 61
+    assert len(seen(path).last) <= 61
 
 
 def test_the_last_file_can_be_forgotten(tmp_path):

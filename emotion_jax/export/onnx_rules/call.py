@@ -19,12 +19,14 @@ class Call:
       name, params: of the primitive.
       graph: that its nodes go to.
       shape: of the result, as JAX has it.
+      operand: shape of the first operand.
     """
 
     name: str
     graph: Graph
     params: dict[str, Any]
     shape: tuple[Any, ...]
+    operand: tuple[Any, ...]
 
 
 def no_rule(call: Call, why: str) -> UserError:
