@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 HASHES = "train_hashes"
 SCALE = "/scale"
+PLACES = (
+    ("data", "dir"),
+    ("data", "stage_to"),
+    ("data", "votes"),
+    ("training", "init_from"),
+    ("training", "teachers"),
+    ("training", "backup_to"),
+)
 Dtype = Literal["float32", "float16", "int8"]
 
 
@@ -101,10 +109,15 @@ def _stored(name: str, array: np.ndarray, dtype: Dtype) -> dict[str, np.ndarray]
 
 
 def _portable(description: dict[str, Any]) -> dict[str, Any]:
-    """Without the folders of the machine that trained: only the name of the data stays."""
-    data = dict(description["config"]["data"])
-    data |= {name: data[name] and PurePath(data[name]).name for name in ("dir", "votes")}
-    return description | {"config": description["config"] | {"data": data | {"stage_to": None}}}
+    """Without the folders of the machine that trained: of paths only the last name stays."""
+    config = {section: dict(values) for section, values in description["config"].items()}
+    for section, name in PLACES:
+        value = config[section].get(name)
+        if isinstance(value, list):
+            config[section][name] = [PurePath(each).name for each in value]
+        elif value:
+            config[section][name] = PurePath(value).name
+    return description | {"config": config}
 
 
 def _metadata(path: Path) -> dict[str, str]:
