@@ -56,7 +56,8 @@ def _groups(survey: Survey, split: Mapping[str, int], same: Sequence[Finding]) -
         split[first] if split[first] in others else -1 for first, others in groups.items()
     )
     parts = f" ({_placed(survey, where)})" if groups else ""
-    return f"{len(groups):,} groups of identical images{parts}"
+    plural = "" if len(groups) == 1 else "s"
+    return f"{len(groups):,} group{plural} of identical images{parts}"
 
 
 def _placed(survey: Survey, counts: Mapping[int | None, int]) -> str:
