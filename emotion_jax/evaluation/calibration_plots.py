@@ -79,7 +79,10 @@ def _bins(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
     confidence = np.array([b["confidence"] for b in bins])
     accuracy = np.array([b["accuracy"] for b in bins])
     low, high = np.array([b["interval"] for b in bins]).T
-    for over, colour, name in ((True, "#f3c6a5", "Overconfident by"), (False, SKY, "Under by")):
+    for over, colour, name in (
+        (True, "#f3c6a5", "Overconfident by"),
+        (False, SKY, "Underconfident by"),
+    ):
         chosen = (confidence > accuracy) == over
         if chosen.any():
             ends = confidence[chosen], accuracy[chosen]
@@ -116,10 +119,10 @@ def selective(risk: np.ndarray, at_coverage: Mapping[str, Mapping[str, Any]]) ->
         axes.plot(*point, "o", color=BLUE, markeredgecolor="white", markersize=8)
         axes.annotate(
             f"{row['accuracy']:.1%} of {point[0]:.0%}\n(p ≥ {row['confidence']:.2f})", point,
-            (-6, -8), textcoords="offset points", ha="right", va="top", fontsize=8,
+            (5, 4), textcoords="offset points", fontsize=8,
         )  # fmt: skip
     lowest = min(float((1 - risk).min()), float(1 - risk[-1]))
-    axes.set(xlim=(0, 1.01), ylim=(max(0.0, lowest - 0.12), 1.015))
+    axes.set(xlim=(0, 1.1), ylim=(max(0.0, lowest - 0.12), 1.015))
     axes.set(xlabel="Share of the images that are answered", ylabel="Accuracy on those")
     axes.set_title("Leaving out the least confident")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
