@@ -1,7 +1,7 @@
 """What a checkpoint says of itself: all that is needed to use it, and how it came about."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emotion_jax import __version__
@@ -22,8 +22,10 @@ def describer(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     steps_per_epoch: int,
-) -> Callable[[int, Sequence[Row], float], dict[str, Any]]:
-    """The function from (step, rows of the epochs, seconds of training) to the description."""
+) -> Callable[..., dict[str, Any]]:
+    """The function from (step, rows of the epochs, seconds of training, what ``calibration.fit``
+    gave at this step or None) to the description.
+    """
     fixed = {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
@@ -39,7 +41,12 @@ def describer(
         "versions": versions(),
     }
 
-    def describe(step: int, history: Sequence[Row], seconds: float) -> dict[str, Any]:
+    def describe(
+        step: int,
+        history: Sequence[Row],
+        seconds: float,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         # Of the epoch that ends at this step; none within an epoch.
         row = history[-1] if history and history[-1]["step"] == step else None
         return {
@@ -48,7 +55,8 @@ def describer(
             "epoch": step // steps_per_epoch,
             "seconds": round(seconds, 3),
             "metrics": _metrics(row),
-            "temperature": row and row["temperature"],
+            "temperature": fitted and fitted["temperature"],
+            "conformal": fitted and fitted["conformal"],
             "history": list(history),
         }
 

@@ -18,6 +18,7 @@ from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset, normalisation
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
+    calibration,
     checkpoint,
     description,
     multihost,
@@ -39,7 +40,6 @@ from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.state import TrainState
-from emotion_jax.training.temperature import fit_temperature
 from emotion_jax.training.workdir import Row
 
 TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
@@ -55,6 +55,7 @@ class Progress:
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
       seen: sorted uint64 hashes of the images that the weights come from.
+      fitted: ``calibration.fit`` of this very step, if it was validated.
     """
 
     state: TrainState
@@ -62,6 +63,7 @@ class Progress:
     history: tuple[Row, ...]
     seconds: float
     seen: np.ndarray
+    fitted: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,10 @@ class Program:
     feed: feed_lib.Feed
     key: jax.Array
     train_step: Callable[[int], TrainStep]
-    validate: Callable[[TrainState], dict[str, float]]
+    validate: Callable[[TrainState], tuple[dict[str, float], dict[str, Any]]]
     rate: Callable[[int], Any]
     store: checkpoint.Store
-    describe: Callable[[int, Sequence[Row], float], dict[str, Any]]
+    describe: Callable[..., dict[str, Any]]
 
 
 def train(
@@ -148,7 +150,7 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
     weights = step.class_weights(config.training, data.train.labels, classes)
     predict = predict_lib.make_predict(module, mesh)
 
-    def validate(state: TrainState) -> dict[str, float]:
+    def validate(state: TrainState) -> tuple[dict[str, float], dict[str, Any]]:
         title = "validation" if config.logging.progress else ""
         batch = predict_lib.BATCH_SIZE
         logs, sums = predict_lib.predict(
@@ -156,7 +158,7 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
         )
         if not math.isfinite(float(sums.loss)):
             raise NonFiniteError(f"The validation loss is not finite at step {int(state.step)}.")
-        return quotients(sums) | {"temperature": fit_temperature(logs, data.validation.labels)}
+        return quotients(sums), calibration.fit(logs, data.validation.labels)
 
     names = config.training.teachers
     teach = teacher.load(names, data.classes) if names else None
@@ -231,7 +233,7 @@ def _run(
                 log.steps(end - progress.step)
                 clock.step(end, metrics)
             look = end // every > progress.step // every
-            progress = replace(progress, state=state, step=end)
+            progress = replace(progress, state=state, step=end, fitted=None)
             if look:
                 _look(program, progress, metrics, log)
             done = progress.step % per_epoch == 0
@@ -287,7 +289,8 @@ def _check_finite(program: Program, progress: Progress) -> None:
 
 def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> Progress:
     """Validate, add the epoch's row, and begin the sums of the next epoch."""
-    train, val = quotients(progress.state.sums), program.validate(progress.state)
+    train = quotients(progress.state.sums)
+    val, fitted = program.validate(progress.state)
     names = ("loss", "accuracy", "precision", "recall")
     row = {
         "step": progress.step,
@@ -296,15 +299,17 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
         **{f"val_{name}": val[name] for name in names},
         "learning_rate": float(program.rate(progress.step - 1)),
         "images_per_second": round(rate, 2),
-        "temperature": val["temperature"],
     }
     history = (*progress.history, row)
     log.epoch(row, description.best_row(history) is row)
-    return replace(progress, state=state_lib.without_sums(progress.state), history=history)
+    state = state_lib.without_sums(progress.state)
+    return replace(progress, state=state, history=history, fitted=fitted)
 
 
 def _save(program: Program, progress: Progress) -> None:
-    about = program.describe(progress.step, progress.history, progress.seconds)
+    about = program.describe(
+        progress.step, progress.history, progress.seconds, progress.fitted
+    )
     program.store.save(progress.state, about, progress.seen)
 
 

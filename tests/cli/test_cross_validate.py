@@ -193,7 +193,7 @@ def test_a_damaged_fold_is_measured_again(copy, arguments, name):
         (["--folds", "4"], "--folds is 4, but the cross-validation in {} began with 3"),
         (["--repeats", "2"], "--repeats is 2"),
         (["--near", "-1"], "--near is -1"),
-        (["--groups", r"_(\d+)"], r"--groups is _(\d+), but"),
+        (["--groups", r"^P(\d)"], r"--groups is ^P(\d), but"),
         (["--training.learning_rate", "0.5"], "training.learning_rate is 0.5, but the run in {}"),
         (["--data.split_seed", "1"], "data.split_seed is 1"),
     ],

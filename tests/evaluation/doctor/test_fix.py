@@ -138,7 +138,7 @@ def test_places_that_are_refused(tmp_path, place):
     (data / "a").mkdir(parents=True)
     (tmp_path / "full" / "x").mkdir(parents=True)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--fix: .* choose a "):
+    with pytest.raises(UserError, match=r"--fix: .* choose a "):
         fix.check(data / place, data, tmp_path / "out")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import votes
+from emotion_jax.data import votes
 from emotion_jax.evaluation.doctor import mislabels, predictions
 
 WRONG = ["train/happy/00010.png", "train/angry/00021.png", "train/sad/00033.png"]
