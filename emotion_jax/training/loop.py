@@ -307,9 +307,7 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
 
 
 def _save(program: Program, progress: Progress) -> None:
-    about = program.describe(
-        progress.step, progress.history, progress.seconds, progress.fitted
-    )
+    about = program.describe(progress.step, progress.history, progress.seconds, progress.fitted)
     program.store.save(progress.state, about, progress.seen)
 
 

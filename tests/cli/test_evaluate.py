@@ -55,11 +55,13 @@ def test_a_prediction_an_image_in_order(finished, tiny_tree, tmp_path, batch_siz
 
 def test_the_whole_contract(finished, tmp_path, capsys):
     run(finished, "--out", tmp_path)
-    names = ["confusion_matrix.png", "predictions.csv", "reliability.png", "report.html"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "report.json"]
+    names = ["conformal.png", "confusion_matrix.png", "predictions.csv", "reliability.png"]
+    names += ["report.html", "report.json", "selective.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     content, *_ = read(tmp_path)
     keys = """n classes accuracy accuracy_interval precision recall f1 keras_precision keras_recall
-        log_loss ece per_class confusion_matrix deduplicated checkpoint protocol"""
+        log_loss ece per_class confusion_matrix deduplicated calibration selective conformal
+        checkpoint protocol"""
     assert list(content) == keys.split()
     assert content["classes"] == CLASSES
     assert "weighted avg" in capsys.readouterr().out
@@ -185,7 +187,7 @@ def test_votes_of_a_run_are_the_default_of_its_evaluation(tiny_tree, tmp_path, a
     more = ("--data.votes", table, "--data.pipeline", "resident", "--training.average", 0.9)
     train.main(arguments(tree, folder, *more))
     run(folder, "--out", tmp_path / "out")
-    for name in ("report.json", "predictions.csv"):
+    for name in ("predictions.csv", "confusion_matrix.png"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / "report" / name).read_bytes()
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["classes"] == sorted({"contempt", "disgust", "fear", "neutral", "surprise"}

@@ -89,7 +89,7 @@ def test_html_escapes_and_needs_nothing(written):
     assert "see &lt;http&gt;" in page
     assert not re.search(r"https?://|<link|<iframe|@import|url\(", page)
     sources = re.findall(r'src="([^"]{30})', page)
-    assert len(sources) == 2
+    assert len(sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 

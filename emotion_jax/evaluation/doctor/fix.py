@@ -119,6 +119,13 @@ def write(
     kept = [path for path in survey.paths if path not in without]
     if not kept:
         raise UserError(f"--fix: of {survey.tree.root} no image would be left.")
+    for number, name in enumerate(survey.tree.splits):
+        paths = {path for path, k in zip(survey.paths, survey.split, strict=True) if k == number}
+        if paths and paths <= without:
+            raise UserError(
+                f"--fix: every image of {survey.tree.root} would be left out of {name or 'it'}; "
+                "look at the findings first."
+            )
     target = Path(os.path.abspath(target))
     making = target.with_name(f".{target.name}.fixing")
     try:

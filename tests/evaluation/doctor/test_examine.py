@@ -67,7 +67,7 @@ def test_the_page_shows_each_kind_and_needs_nothing_else(diagnosis, tmp_path):
     examine.write(diagnosis, tmp_path)
     html = (tmp_path / "report.html").read_text()
     assert html.count("<img ") == 8
-    assert "src=\"http" not in html
+    assert 'src="http' not in html
     assert "<script" not in html
     assert "skipped: needs --predictions" in html
     assert "1 with the same pixels, 1 near-identical" in html

@@ -132,7 +132,9 @@ def test_links_in_the_tree_become_files(tmp_path):
     assert [path.name for path in (tmp_path / "copy").rglob("*.png")] == ["2.png"]
 
 
-@pytest.mark.parametrize("place", [".", "inside", "..", "../full", "../file", "../out", "../out/in"])
+@pytest.mark.parametrize(
+    "place", [".", "inside", "..", "../full", "../file", "../out", "../out/in"]
+)
 def test_places_that_are_refused(tmp_path, place):
     data = tmp_path / "data"
     (data / "a").mkdir(parents=True)
