@@ -16,7 +16,14 @@ from sklearn.metrics import classification_report
 
 from emotion_jax import files
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import calibration, calibration_plots, metrics, plots, selective
+from emotion_jax.evaluation import (
+    calibration,
+    calibration_plots,
+    metrics,
+    plots,
+    robustness_plots,
+    selective,
+)
 
 MISTAKES = 20
 SHOWN_LEVEL = "0.9"  # whose coverage is shown by class
@@ -31,8 +38,9 @@ def write(
 ) -> None:
     """Write report.json, predictions.csv, report.html and the figures in it as PNG files.
 
-    Those are confusion_matrix, reliability, selective and, with ``conformal`` in ``report``,
-    conformal. Each file is whole or not there, and depends on nothing but the arguments.
+    Those are confusion_matrix, reliability, selective and, with the keys of that name in
+    ``report``, conformal and robustness. Each file is whole or not there, and depends on nothing
+    but the arguments.
 
     Args:
       out: the folder; made if need be.
@@ -82,6 +90,8 @@ def _trust(report: Mapping[str, Any], labels: np.ndarray, probs: np.ndarray) -> 
     }
     if sets := report.get("conformal"):
         drawn["conformal"] = calibration_plots.conformal(sets["levels"], SHOWN_LEVEL)
+    if curves := report.get("robustness"):
+        drawn["robustness"] = robustness_plots.curves(curves, len(report["classes"]))
     return drawn
 
 

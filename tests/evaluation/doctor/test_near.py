@@ -102,9 +102,8 @@ def test_all_pairs_are_found_whatever_the_blocks(monkeypatch, cells):
     some = THUMBS[:20]
     thumbs = np.concatenate([some, some[5:8, :, ::-1], (some[2:4] * 0.7).astype(np.uint8)])
     pairs = near.near_pairs(thumbs)
-    found = set(
-        zip(*map(np.ndarray.tolist, (pairs.later, pairs.earlier, pairs.mirrored)), strict=True)
-    )
+    columns = map(np.ndarray.tolist, (pairs.later, pairs.earlier, pairs.mirrored))
+    found = set(zip(*columns, strict=True))
     assert found == brute_force(thumbs)
     assert {(20, 5, True), (21, 6, True), (22, 7, True), (23, 2, False), (24, 3, False)} <= found
 
