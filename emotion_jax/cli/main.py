@@ -10,6 +10,8 @@ COMMANDS = {
     "predict": "name the expressions of the faces in images, folders and videos",
     "cross_validate": "train and measure a network a fold",
     "inspect_data": "find what is wrong with a folder of images, write a clean copy",
+    "info": "say what a checkpoint is",
+    "card": "write a model card",
     "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
