@@ -39,6 +39,8 @@ class Evaluate:
     robustness: bool = False
     """Also measure how accuracy falls under blur, noise, darkness, rotation, JPEG, occlusion and
     low resolution."""
+    explain: bool = False
+    """Also show where the network looks: Grad-CAM and occlusion by class, the surest mistakes."""
     out: Path | None = None
     """Where the report goes; default: evaluation/<split> in the workdir."""
     batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
@@ -55,7 +57,7 @@ def _evaluate(args: Evaluate) -> None:
     from emotion_jax.data import dataset, votes
     from emotion_jax.data.folder import describe
     from emotion_jax.errors import UserError
-    from emotion_jax.evaluation import robustness
+    from emotion_jax.evaluation import explain, robustness
     from emotion_jax.evaluation.evaluate import evaluate
     from emotion_jax.training import compilation, trained
 
@@ -80,6 +82,8 @@ def _evaluate(args: Evaluate) -> None:
             left_out = (split.votes or {})["left_out"] or "none"
             print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
+        if args.explain:
+            result.figures.update(explain.figures(model, split, result.probs))
         if args.robustness:
             result.report["robustness"] = robustness.compute(model, split, progress=True)
         name = f"{args.split}-tta" if args.tta else args.split

@@ -1,7 +1,7 @@
 """From a trained model and a split to the numbers and files of a report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ class Evaluated:
       report: ``metrics.compute`` with ``calibration``, ``selective``, ``conformal``,
         ``checkpoint`` and ``protocol``.
       probs: float64 [n, K], rows sum to 1.
+      figures: more pictures for the report, PNG by name.
     """
 
     split: Split
     quotients: dict[str, float]
     report: dict[str, Any]
     probs: np.ndarray
+    figures: dict[str, bytes] = field(default_factory=dict)
 
     def write(self, out: Path) -> None:
         """Write the report's files to ``out``.
@@ -37,7 +39,8 @@ class Evaluated:
         Raises:
           UserError: the folder cannot be written to.
         """
-        report.write(out, self.report, self.split.paths, self.split.labels, self.probs)
+        split = self.split
+        report.write(out, self.report, split.paths, split.labels, self.probs, self.figures)
 
     def text(self) -> str:
         """scikit-learn's classification_report and a headline."""

@@ -35,6 +35,7 @@ def write(
     paths: Sequence[str],
     labels: np.ndarray,
     probs: np.ndarray,
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write report.json, predictions.csv, report.html and the figures in it as PNG files.
 
@@ -49,6 +50,7 @@ def write(
       paths: n names of the images, shown as they are.
       labels: int [n].
       probs: float [n, C].
+      more: further figures, PNG by name (``explain.figures``).
 
     Raises:
       UserError: the folder cannot be written to.
@@ -56,6 +58,7 @@ def write(
     figures = {
         "confusion_matrix": plots.confusion_matrix(report["confusion_matrix"], report["classes"]),
         **_trust(report, labels, probs),
+        **(more or {}),
     }
     page = html(report, mistakes(paths, labels, probs, report["classes"]), figures)
     try:
