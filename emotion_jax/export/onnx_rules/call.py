@@ -18,12 +18,14 @@ class Call:
     Attributes:
       name, params: of the primitive.
       graph: that its nodes go to.
-      shape: of the result, as JAX has it.
+      shapes: of the arguments, as JAX has them.
+      shape: of the result.
     """
 
     name: str
     graph: Graph
     params: dict[str, Any]
+    shapes: list[tuple[Any, ...]]
     shape: tuple[Any, ...]
 
 

@@ -26,9 +26,9 @@ def _shaped(call: Call, x: Value, shape: Sequence[Any]) -> Tensor:
 
 
 def _broadcast(call: Call, x: Value) -> Tensor:
-    kept = call.params["broadcast_dimensions"]
-    ones = [side if axis in kept else 1 for axis, side in enumerate(call.shape)]
-    if tuple(ones) != tuple(call.shape) or isinstance(x, np.ndarray):
+    kept = dict(zip(call.params["broadcast_dimensions"], call.shapes[0], strict=True))
+    ones = [kept.get(axis, 1) for axis in range(len(call.shape))]
+    if ones != list(call.shape) or isinstance(x, np.ndarray):
         raise no_rule(call, "there is none that repeats values")
     return _shaped(call, x, ones)
 
