@@ -48,4 +48,5 @@ def test_what_lies_beside_it(written):
     assert about["sha256"] == hashlib.sha256(written.read_bytes()).hexdigest()
     assert (about["image_size"], about["temperature"]) == (12, 1.3)
     assert stablehlo.is_ours(written)
+    assert b".py" not in written.read_bytes()  # nothing of the machine that exported it
     assert not stablehlo.is_ours(written.with_name("b.stablehlo"))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import jax
@@ -47,6 +48,12 @@ def test_float32_is_the_same_bits(model, written):
     np.testing.assert_array_equal(logits(read), logits(model))
 
 
+def test_a_model_is_always_the_same_bytes(model, written, tmp_path):
+    for _ in range(4):
+        weights.write(tmp_path / "a", model)
+        assert (tmp_path / "a").read_bytes() == (written / "float32.safetensors").read_bytes()
+
+
 def test_float16_halves_the_kernels_and_nothing_else(model, written):
     read = weights.read(written / "float16.safetensors")
     for name, array in leaves(model).items():
@@ -61,9 +68,7 @@ def test_float16_halves_the_kernels_and_nothing_else(model, written):
     off = np.abs(logits(read) - logits(model)).max()
     assert 0 < off < 5e-3 * np.abs(logits(model)).max()
     kernels = sum(a.size for name, a in leaves(model).items() if "kernel" in name)
-    saved, whole = (
-        (written / f"{d}.safetensors").stat().st_size for d in ("float16", "float32")
-    )
+    saved, whole = ((written / f"{d}.safetensors").stat().st_size for d in ("float16", "float32"))
     assert whole - saved == pytest.approx(2 * kernels, abs=16)
 
 
@@ -92,11 +97,8 @@ def test_a_flipped_bit_is_found_or_changes_nothing(model, written, tmp_path_fact
     whole[at] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path_factory.mktemp("flipped") / "a.safetensors"
     path.write_bytes(whole)
-    try:
+    with contextlib.suppress(UserError):
         read = weights.read(path)
-    except UserError as error:
-        assert str(path) in str(error)
-    else:
         for name, array in leaves(model).items():
             np.testing.assert_array_equal(leaves(read)[name], array)
 
@@ -111,7 +113,7 @@ def test_a_file_that_was_cut(written, tmp_path, keep):
 
 
 def test_files_that_are_something_else(model, written, tmp_path):
-    with pytest.raises(UserError, match="no file .*nothing"):
+    with pytest.raises(UserError, match=r"no file .*nothing"):
         weights.read(tmp_path / "nothing")
     assert not weights.is_weights(tmp_path / "nothing")
     with pytest.raises(UserError, match="no whole safetensors file"):
@@ -131,12 +133,12 @@ def test_files_that_are_something_else(model, written, tmp_path):
 def test_what_float16_cannot_hold(model, tmp_path):
     kernel = {"kernel": np.full((2, 2), 1e5, np.float32)}
     large = type(model)(**vars(model) | {"variables": {"params": {"Dense_0": kernel}}})
-    with pytest.raises(UserError, match="params/Dense_0/kernel has values beyond .*float16"):
+    with pytest.raises(UserError, match=r"params/Dense_0/kernel has values beyond .*float16"):
         weights.write(tmp_path / "a.safetensors", large, "float16")
     assert list(tmp_path.iterdir()) == []
     weights.write(tmp_path / "a.safetensors", large)
 
 
 def test_a_place_that_cannot_be_written(model, tmp_path):
-    with pytest.raises(UserError, match="Cannot write to .*nowhere"):
+    with pytest.raises(UserError, match=r"Cannot write to .*nowhere"):
         weights.write(tmp_path / "nowhere" / "a.safetensors", model)
