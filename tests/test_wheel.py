@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -68,14 +69,12 @@ def test_a_config_by_its_name_from_anywhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The newest one in dist/, which `make wheel` builds, or one that is built now."""
-    built = sorted((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    if built:
-        return built[-1]
-    folder = tmp_path_factory.mktemp("dist")
-    pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
-    return next(folder.glob("*.whl"))
+def wheel():
+    """Built from this checkout into dist/."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    pip("wheel", "--no-deps", "--wheel-dir", ROOT / "dist", ROOT)
+    (built,) = (ROOT / "dist").iterdir()
+    return built
 
 
 def pip(*argv, python=sys.executable):

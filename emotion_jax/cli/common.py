@@ -86,6 +86,13 @@ def parse_settings(
     return config_lib.parse(overrides, default, prog, description), values
 
 
+def shipped() -> dict[str, Path]:
+    """The configurations that we come with, by name."""
+    # In a wheel they lie inside the package, in a checkout beside it.
+    homes = [Path(__file__).parents[depth] / "configs" for depth in (1, 2)]
+    return {file.stem: file for home in homes for file in sorted(home.glob("*.toml"))}
+
+
 def config_file(path: Path) -> Path:
     """``path``, or if there is no such file the configuration of that name that we come with.
 
@@ -94,9 +101,7 @@ def config_file(path: Path) -> Path:
     Raises:
       UserError: there is neither.
     """
-    # In a wheel they lie inside the package, in a checkout beside it.
-    homes = [Path(__file__).parents[depth] / "configs" for depth in (1, 2)]
-    ours = {file.stem: file for home in homes for file in sorted(home.glob("*.toml"))}
+    ours = shipped()
     named = path.name.removesuffix(".toml")
     if path.exists() or path.is_absolute():
         return path
