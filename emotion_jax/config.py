@@ -24,6 +24,16 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
 
 
+def _writable(path: Path | None) -> Path | None:
+    # Such a name could be used, but no TOML or JSON file of the run could hold it.
+    if path is not None and not re.fullmatch(r"[^\0\ud800-\udfff]*", str(path)):
+        raise ValueError("a name that is not valid UTF-8; rename the folder")
+    return path
+
+
+Place = Annotated[Path | None, pydantic.AfterValidator(_writable)]
+
+
 class Settings(pydantic.BaseModel):
     """Base of every section: frozen, no unknown keys, no NaN."""
 
@@ -63,10 +73,10 @@ class AugmentSettings(Settings):
 class DataSettings(Settings):
     """Where the images are and how batches are made of them."""
 
-    dir: Path | None = None
+    dir: Place = None
     """Folder with train/<class>/ and test/<class>/, a .zip or .tar of one, or fer2013.csv.
     None: the embedded synthetic faces."""
-    stage_to: Path | None = None
+    stage_to: Place = None
     """Copy the data to this local folder first, verified (for Google Drive and network disks)."""
     pipeline: Literal["tfdata", "resident"] = "tfdata"
     """tfdata: tf.data on the host; resident: the data set in device memory, no TensorFlow."""
@@ -76,6 +86,10 @@ class DataSettings(Settings):
     """1: grey; 3: RGB."""
     validation_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Share of train that is held out to choose the best step (stratified)."""
+    votes: Place = None
+    """FER+ votes (CSV) in place of the folders' labels; the classes are then its eight."""
+    vote_protocol: Literal["majority", "distribution"] = "distribution"
+    """What the train split learns from them (Barsoum et al. 2016); it is measured by majority."""
     split_seed: int = Field(0, ge=0)
     """Seed of that split; apart from training.seed, so that seeds share a validation split."""
     pixel_cap: int = Field(40_000_000, ge=64)
@@ -85,14 +99,6 @@ class DataSettings(Settings):
     workers: int = Field(0, ge=0)
     """Threads that read images; 0: chosen for the machine."""
     augment: AugmentSettings = AugmentSettings()
-
-    @pydantic.field_validator("dir", "stage_to")
-    @classmethod
-    def _writable(cls, path: Path | None) -> Path | None:
-        # Such a name could be used, but no TOML or JSON file of the run could hold it.
-        if path is not None and not re.fullmatch(r"[^\0\ud800-\udfff]*", str(path)):
-            raise ValueError("a name that is not valid UTF-8; rename the folder")
-        return path
 
 
 class ModelSettings(Settings):
@@ -138,11 +144,31 @@ class TrainingSettings(Settings):
     warmup_epochs: float = Field(0.0, ge=0.0)
     """Linear warm-up before the schedule."""
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    """Nesterov momentum of sgd."""
+    """Nesterov momentum of sgd and muon."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Decoupled, on kernels alone."""
     clip_norm: float = Field(0.0, ge=0.0)
     """Largest global norm of the gradient; 0: no clipping."""
+    average: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of the moving average of the weights, which is what is then measured and used; 0: none.
+    """
+    mixup: float = Field(0.0, ge=0.0)
+    """Parameter of the Beta distribution of mixup's shares; 0: no mixup."""
+    cutmix: float = Field(0.0, ge=0.0)
+    """The same of CutMix."""
+    init_from: str = ""
+    """Begin with the weights of this checkpoint (a workdir, a step's directory, or a name of
+    shipped weights); its last layer is taken if the classes are the same. Empty: random weights."""
+    frozen_epochs: float = Field(0.0, ge=0.0)
+    """Epochs for which only the last layer learns."""
+    teachers: tuple[str, ...] = ()
+    """Checkpoints of the same classes, whose mean is learnt as well (knowledge distillation)."""
+    distillation: Fraction = 0.5
+    """Their share in what is learnt; the rest is the labels'."""
+    start_size: int = Field(0, ge=0)
+    """Side of the images in the first epoch, pixels; it grows to data.image_size. 0: no growth."""
+    grow_epochs: float = Field(0.0, ge=0.0)
+    """Epochs until then."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an image's loss is weighted by n / (classes * n of its class)."""
@@ -154,6 +180,11 @@ class TrainingSettings(Settings):
     """Best checkpoints by validation accuracy kept."""
     save_minutes: float = Field(10.0, gt=0.0)
     """Also save within an epoch when the last save is this old."""
+    backup_to: Place = None
+    """Also archive the newest and the best checkpoint in this folder (Google Drive); a run whose
+    workdir is lost goes on from there."""
+    backup_minutes: float = Field(10.0, ge=0.0)
+    """Between archives."""
     steps_per_dispatch: int = Field(0, ge=0)
     """Steps in one call of the device (resident pipeline); 0: chosen for the backend. A signal or
     a save waits for the end of a call."""

@@ -56,6 +56,18 @@ class Preprocess:
         Raises:
           BadImage: with the reason.
         """
+        return self.convert(self.open(data, name))
+
+    def open(self, data: bytes, name: str = "") -> Image.Image:
+        """Decode and orient: what ``convert`` takes, in the size of the file.
+
+        Args:
+          data: an image file.
+          name: its file name; the extension, if any, must agree with the content.
+
+        Raises:
+          BadImage: with the reason.
+        """
         if not data:
             raise BadImage("zero bytes")
         extension = PurePosixPath(name).suffix.lower()
@@ -75,19 +87,24 @@ class Preprocess:
             raise BadImage(f"over the pixel cap of {self.pixel_cap} ({width} x {height})")
         try:
             image.load()
-            return self.convert(_upright(image))
+            return flat(image)
         except Exception as error:
             is_cut = _is_cut(data) or "trunc" in str(error).lower()
             raise BadImage("truncated" if is_cut else f"damaged ({error})") from None
 
     def convert(self, image: Image.Image) -> np.ndarray:
         """Convert and resize an image of any mode: uint8 [image_size, image_size, channels]."""
-        flat = _eight_bit(image).convert("L" if self.channels == 1 else "RGB")
-        if flat.size != (self.image_size, self.image_size):
+        square = _eight_bit(image).convert("L" if self.channels == 1 else "RGB")
+        if square.size != (self.image_size, self.image_size):
             # Pillow's resize is antialiased: the support grows with the reduction.
-            flat = flat.resize((self.image_size,) * 2, Image.Resampling.BILINEAR)
-        array = np.asarray(flat, np.uint8)
+            square = square.resize((self.image_size,) * 2, Image.Resampling.BILINEAR)
+        array = np.asarray(square, np.uint8)
         return array.reshape(self.image_size, self.image_size, self.channels)
+
+
+def flat(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says, eight bits a channel, no transparency; the mode may still be any."""
+    return _eight_bit(_upright(image))
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

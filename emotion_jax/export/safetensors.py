@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotion_jax.export import function
 from emotion_jax.export.function import Runner
+from emotion_jax.training import trained as trained_lib
 from emotion_jax.training import weights
 from emotion_jax.training.trained import Trained
 
@@ -19,4 +20,4 @@ def reference(trained: Trained) -> Trained:
 
 def load(path: Path) -> Runner:
     """The network that the file describes, with the arrays that it holds."""
-    return function.runner(weights.read(path))
+    return function.runner(trained_lib.load(path))

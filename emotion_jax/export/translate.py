@@ -76,8 +76,8 @@ def _apply(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Any]:
     if is_static and all(isinstance(value, np.ndarray) for value in inputs):
         found = primitive.bind(*inputs, **params)
         return list(map(np.asarray, found if primitive.multiple_results else [found]))
-    given = [atom.aval.shape for atom in equation.invars]
-    call = Call(primitive.name, graph, params, given, shapes[0])
+    operand = equation.invars[0].aval.shape if equation.invars else ()
+    call = Call(primitive.name, graph, params, shapes[0], operand)
     if primitive.name not in RULES:
         raise no_rule(call, "there is no rule for it")
     return [RULES[primitive.name](call, *inputs)]

@@ -5,35 +5,44 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from emotion_jax import models
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset, normalisation
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
+    calibration,
     checkpoint,
     description,
     multihost,
     optimizer,
     saved,
     signals,
+    sizes,
     step,
+    teacher,
+    transfer,
     workdir,
 )
 from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
 from emotion_jax.training import state as state_lib
+from emotion_jax.training.backup import Backup
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.state import TrainState
 from emotion_jax.training.workdir import Row
+
+TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
 
 
 @dataclass(frozen=True)
@@ -45,28 +54,34 @@ class Progress:
       step: ``state.step``, known without asking the device.
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
+      seen: sorted uint64 hashes of the images that the weights come from.
+      fitted: ``calibration.fit`` of this very step, if it was validated.
     """
 
     state: TrainState
     step: int
     history: tuple[Row, ...]
     seconds: float
+    seen: np.ndarray
+    fitted: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Program:
-    """What stays the same from step to step."""
+    """What stays the same from step to step.
+
+    ``train_step`` is that of an epoch, from 0: while images grow it differs.
+    """
 
     config: Config
     data: Dataset
     feed: feed_lib.Feed
     key: jax.Array
-    train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
-    validate: Callable[[TrainState], dict[str, float]]
+    train_step: Callable[[int], TrainStep]
+    validate: Callable[[TrainState], tuple[dict[str, float], dict[str, Any]]]
     rate: Callable[[int], Any]
     store: checkpoint.Store
-    describe: Callable[[int, Sequence[Row], float], dict[str, Any]]
-    hashes: np.ndarray
+    describe: Callable[..., dict[str, Any]]
 
 
 def train(
@@ -92,7 +107,9 @@ def train(
       Interrupted: a signal came; the state was saved first.
     """
     training = config.training
-    with checkpoint.Store(folder, training.keep_latest, training.keep_best) as store:
+    target, minutes = training.backup_to, training.backup_minutes
+    backup = Backup(folder, target, minutes) if target and multihost.is_main() else None
+    with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
         return _train(config, folder, data, store, on_epoch)
 
 
@@ -127,32 +144,45 @@ def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Prog
     module = models.build(config.model, classes, size, mean, std)
     rate = optimizer.schedule(config.training, feed.steps_per_epoch)
     tx = optimizer.optimizer(config.training, rate)
+    if config.training.frozen_epochs:
+        frozen = round(config.training.frozen_epochs * feed.steps_per_epoch)
+        tx = optax.chain(tx, transfer.freeze(frozen))
     weights = step.class_weights(config.training, data.train.labels, classes)
     predict = predict_lib.make_predict(module, mesh)
 
-    def validate(state: TrainState) -> dict[str, float]:
+    def validate(state: TrainState) -> tuple[dict[str, float], dict[str, Any]]:
         title = "validation" if config.logging.progress else ""
         batch = predict_lib.BATCH_SIZE
-        _, sums = predict_lib.predict(predict, state.variables, data.validation, batch, mesh, title)
-        return quotients(sums)
+        logs, sums = predict_lib.predict(
+            predict, state.variables, data.validation, batch, mesh, title
+        )
+        if not math.isfinite(float(sums.loss)):
+            raise NonFiniteError(f"The validation loss is not finite at step {int(state.step)}.")
+        return quotients(sums), calibration.fit(logs, data.validation.labels)
+
+    names = config.training.teachers
+    teach = teacher.load(names, data.classes) if names else None
+
+    @cache
+    def train_step(side: int | None) -> TrainStep:
+        return step.make_train_step(
+            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side, teach
+        )
 
     program = Program(
         config=config,
         data=data,
         feed=feed,
         key=state_lib.make_key(config.training.seed, mesh),
-        train_step=step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take
-        ),
+        train_step=lambda epoch: train_step(sizes.side(config, epoch)),
         validate=validate,
         rate=rate,
         store=store,
         describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
-        # Validation chose the checkpoint, so its images are not new to it either.
-        hashes=np.unique(np.concatenate([data.train.hashes, data.validation.hashes])),
     )
     image_shape = (size, size, config.data.channels)
-    state = state_lib.create(module, tx, image_shape, classes, config.training.seed, mesh)
+    seed, averaged = config.training.seed, config.training.average > 0
+    state = state_lib.create(module, tx, image_shape, classes, seed, mesh, averaged)
     return program, _restore(program, state)
 
 
@@ -160,7 +190,7 @@ def _restore(program: Program, state: TrainState) -> Progress:
     """The newest good checkpoint laid out as ``state`` is, or ``state`` itself."""
     newest = multihost.step_of_main(program.store.directory, program.store.newest_good)
     if newest is None:
-        return Progress(state, 0, (), 0.0)
+        return _begin(program, state)
     about = saved.read_description(newest)
     if about["fingerprint"] != program.data.fingerprint:
         raise UserError(
@@ -168,7 +198,19 @@ def _restore(program: Program, state: TrainState) -> Progress:
             "bring them back or use another --workdir."
         )
     state = saved.read_state(newest, state)
-    return Progress(state, about["step"], tuple(about["history"]), about["seconds"])
+    seen = saved.read_hashes(newest)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
+
+
+def _begin(program: Program, state: TrainState) -> Progress:
+    data = program.data
+    # Validation chooses the checkpoint, so its images are not new to it either.
+    seen = [data.train.hashes, data.validation.hashes]
+    if name := program.config.training.init_from:
+        model, same_classes = transfer.source(name, data.classes)
+        state = transfer.initial(state, model, same_classes)
+        seen.append(model.train_hashes)
+    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)))
 
 
 def _run(
@@ -185,12 +227,13 @@ def _run(
     clock = Clock(progress.step, progress.seconds)
     with signals.deferred() as stopped:
         for end, fed in program.feed.dispatches(progress.step, total):
+            train_step = program.train_step(progress.step // per_epoch)
             with jax.transfer_guard_device_to_host("disallow"):
-                state, metrics = program.train_step(progress.state, fed, program.key)
+                state, metrics = train_step(progress.state, fed, program.key)
                 log.steps(end - progress.step)
                 clock.step(end, metrics)
             look = end // every > progress.step // every
-            progress = replace(progress, state=state, step=end)
+            progress = replace(progress, state=state, step=end, fitted=None)
             if look:
                 _look(program, progress, metrics, log)
             done = progress.step % per_epoch == 0
@@ -246,9 +289,8 @@ def _check_finite(program: Program, progress: Progress) -> None:
 
 def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> Progress:
     """Validate, add the epoch's row, and begin the sums of the next epoch."""
-    train, val = quotients(progress.state.sums), program.validate(progress.state)
-    if not math.isfinite(val["loss"]):
-        raise NonFiniteError(f"The validation loss is not finite at step {progress.step}.")
+    train = quotients(progress.state.sums)
+    val, fitted = program.validate(progress.state)
     names = ("loss", "accuracy", "precision", "recall")
     row = {
         "step": progress.step,
@@ -260,12 +302,13 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
     }
     history = (*progress.history, row)
     log.epoch(row, description.best_row(history) is row)
-    return replace(progress, state=state_lib.without_sums(progress.state), history=history)
+    state = state_lib.without_sums(progress.state)
+    return replace(progress, state=state, history=history, fitted=fitted)
 
 
 def _save(program: Program, progress: Progress) -> None:
-    about = program.describe(progress.step, progress.history, progress.seconds)
-    program.store.save(progress.state, about, program.hashes)
+    about = program.describe(progress.step, progress.history, progress.seconds, progress.fitted)
+    program.store.save(progress.state, about, progress.seen)
 
 
 def _exhausted(history: Sequence[Row], patience: int) -> bool:

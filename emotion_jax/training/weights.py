@@ -1,6 +1,7 @@
 """A trained model as one safetensors file: how weights are shipped, and read by other programs.
 
     params/Conv_0/kernel, batch_stats/BatchNorm_0/mean, ...   the variables, by their flat names
+    params/Conv_0/kernel/scale, ...                           float32 [C], where that is int8
     train_hashes                                              sorted uint64
     metadata["description"]   JSON, as in a checkpoint's description.json
     metadata["sha256"]        ``digest`` of the description and of the arrays
@@ -12,55 +13,67 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from flax import traverse_util
 
 from emotion_jax import files
 from emotion_jax.errors import UserError
-from emotion_jax.training import trained as trained_lib
-from emotion_jax.training.trained import Trained
+
+if TYPE_CHECKING:
+    from emotion_jax.training.trained import Trained
 
 HASHES = "train_hashes"
-Dtype = Literal["float32", "float16"]
+SCALE = "/scale"
+PLACES = (
+    ("data", "dir"),
+    ("data", "stage_to"),
+    ("data", "votes"),
+    ("training", "init_from"),
+    ("training", "teachers"),
+    ("training", "backup_to"),
+)
+Dtype = Literal["float32", "float16", "int8"]
 
 
-def write(path: Path, trained: Trained, dtype: Dtype = "float32") -> None:
+def write(path: Path, trained: "Trained", dtype: Dtype = "float32") -> None:
     """Write the file; what is at ``path`` is replaced as a whole or stays.
 
     Args:
       path: of the file.
       trained: the model.
-      dtype: of the kernels. What has one dimension (biases, BatchNorm) is small, and stays float32.
+      dtype: of the kernels; int8 has a scale for each output channel. What has one dimension
+        (biases, BatchNorm) is small, and stays float32.
 
     Raises:
       UserError: it cannot be written, or a kernel exceeds float16.
     """
     import safetensors.numpy
 
-    arrays = {
-        name: _stored(name, np.asarray(array), dtype)
-        for name, array in traverse_util.flatten_dict(trained.variables, sep="/").items()
-    }
-    arrays[HASHES] = trained.train_hashes
+    arrays = {HASHES: trained.train_hashes}
+    for name, array in traverse_util.flatten_dict(trained.variables, sep="/").items():
+        arrays |= _stored(name, np.asarray(array), dtype)
     description = json.dumps(_portable(trained.description), allow_nan=False)
     metadata = {"description": description, "sha256": digest(description, arrays)}
     with files.reported(path):
         files.write_bytes_atomic(path, _in_order(safetensors.numpy.save(arrays, metadata)))
 
 
-def read(path: Path) -> Trained:
-    """Build the model that a file holds; kernels kept as float16 become float32.
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    """The description, the variables (float32, whatever they are kept as) and the train hashes.
 
     Raises:
-      UserError: there is no such file, it is not whole, not of this kind, or of another version.
+      UserError: there is no such file, it is not whole, or not of this kind.
     """
     description, arrays = _read(path)
     hashes = arrays.pop(HASHES)
-    flat = {name: array.astype(np.float32) for name, array in arrays.items()}
-    variables = traverse_util.unflatten_dict(flat, sep="/")
-    return trained_lib.assemble(path, json.loads(description), variables, hashes)
+    flat = {
+        name: array.astype(np.float32) * arrays.get(name + SCALE, np.float32(1))
+        for name, array in arrays.items()
+        if name.removesuffix(SCALE) == name or name.removesuffix(SCALE) not in arrays
+    }
+    return json.loads(description), traverse_util.unflatten_dict(flat, sep="/"), hashes
 
 
 def is_weights(path: Path) -> bool:
@@ -89,21 +102,30 @@ def _in_order(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-def _stored(name: str, array: np.ndarray, dtype: Dtype) -> np.ndarray:
+def _stored(name: str, array: np.ndarray, dtype: Dtype) -> dict[str, np.ndarray]:
     if dtype == "float32" or array.ndim < 2:
-        return array
+        return {name: array}
+    if dtype == "int8":
+        largest = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        return {name: np.rint(array / scale).astype(np.int8), name + SCALE: scale}
     with np.errstate(over="ignore"):  # told below
         stored = array.astype(np.float16)
     if not np.isfinite(stored).all():
         raise UserError(f"{name} has values beyond what float16 holds (65504); use float32.")
-    return stored
+    return {name: stored}
 
 
 def _portable(description: dict[str, Any]) -> dict[str, Any]:
-    """Without the folders of the machine that trained: only the name of the data stays."""
-    data = dict(description["config"]["data"])
-    data |= {"dir": data["dir"] and PurePath(data["dir"]).name, "stage_to": None}
-    return description | {"config": description["config"] | {"data": data}}
+    """Without the folders of the machine that trained: of paths only the last name stays."""
+    config = {section: dict(values) for section, values in description["config"].items()}
+    for section, name in PLACES:
+        value = config[section].get(name)
+        if isinstance(value, list):
+            config[section][name] = [PurePath(each).name for each in value]
+        elif value:
+            config[section][name] = PurePath(value).name
+    return description | {"config": config}
 
 
 def _metadata(path: Path) -> dict[str, str]:

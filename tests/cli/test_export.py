@@ -72,7 +72,7 @@ def test_evaluating_shipped_weights_is_evaluating_the_checkpoint(finished, tmp_p
     for dtype in ("float32", "float16"):
         path = tmp_path / f"{dtype}.safetensors"
         weights.write(path, model, dtype)
-        found = evaluate(weights.read(path), split)
+        found = evaluate(trained.load(path), split)
         off = np.abs(found.probs - expected.probs).max()
         assert off == 0 if dtype == "float32" else 0 < off < 5e-3
         assert found.report["deduplicated"]["n"] == expected.report["deduplicated"]["n"]

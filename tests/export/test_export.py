@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from emotion_jax.cli import export as command
 from emotion_jax.data.dataset import Split
 from emotion_jax.errors import UserError
 from emotion_jax.export import export, onnx, parity
-from emotion_jax.training import weights
+from emotion_jax.training import trained, weights
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_the_file_is_compared_on_every_image(model, split, tmp_path):
     assert list(result.rates) == [1, 64]
     assert all(rate > 0 for rates in result.rates.values() for rate in rates.values())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.safetensors"]
-    np.testing.assert_array_equal(weights.read(result.path).train_hashes, model.train_hashes)
+    np.testing.assert_array_equal(trained.load(result.path).train_hashes, model.train_hashes)
 
 
 def test_past_the_tolerance_nothing_is_written(model, split, tmp_path, monkeypatch):
@@ -95,3 +96,10 @@ def test_nor_does_a_description_replace_what_is_beside(tmp_path):
     with pytest.raises(UserError, match=r"a\.json exists"):
         export.check_free(tmp_path / "a", "stablehlo")
     export.check_free(tmp_path / "a", "onnx")
+
+
+def test_weights_in_a_file_are_a_checkpoint_too(model, tmp_path, capsys):
+    weights.write(tmp_path / "w.safetensors", model)
+    arguments = [str(tmp_path / "w.safetensors"), "--format", "onnx"]
+    command.main([*arguments, "--out", str(tmp_path / "a.onnx")])
+    assert "same label for 500 of 500 drawn test faces" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_a_network_gives_what_it_gives_in_jax(make_trained, tmp_path, place):
     found, run = exported(model, tmp_path / "a.onnx")
     images = images_of(model, 9)
     expected = function.runner(model)(images)
-    assert np.log(expected).std(axis=0).max() > 0.1
+    assert np.log(expected).std(axis=0).max() > 0.05
     np.testing.assert_allclose(run(images), expected, rtol=2e-5)
     np.testing.assert_allclose(run(images[:1]), expected[:1], rtol=2e-5)
     # Every BatchNorm is in the weights before it, whatever the signs of its scales.

@@ -17,6 +17,7 @@ DEPTHWISE = RNG.normal(size=(3, 3, 1, 4)).astype(np.float32)
 MATRIX = RNG.normal(size=(60, 3)).astype(np.float32)
 BY_CHANNEL = np.array([2.0, -3.0, 0.5, 1.5], np.float32).reshape(1, 1, 1, 4)
 BY_PIXEL = RNG.normal(size=(1, 6, 5, 4)).astype(np.float32)
+PADDED = [(1, 1), (1, 1)]
 BY_SIDE = RNG.normal(size=(1, 1, 5, 1)).astype(np.float32)
 
 
@@ -70,6 +71,7 @@ FUNCTIONS = {
     "maximum of two": lambda x: jnp.maximum(x, x * x + 0.1),
     "minimum": lambda x: jnp.minimum(x, 0.5),
     "gelu": jax.nn.gelu,
+    "exact gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "swish": jax.nn.swish,
     "log-softmax": lambda x: jax.nn.log_softmax(x),
     "transposed": lambda x: x.transpose(0, 3, 1, 2) * 2 + 1,
@@ -147,11 +149,11 @@ def test_constants_are_computed_and_shared():
         (lambda x: jnp.cumsum(x, axis=1), "uses JAX's cumsum, and there is no rule for it"),
         (lambda x: lax.sort(x), "uses JAX's sort,"),
         (lambda x: x @ x.swapaxes(-1, -2), "dot_general, and .* with a constant matrix"),
-        (lambda x: conv(x, padding=[(1, 1)] * 2, lhs_dilation=(2, 2)), "not for their transposes"),
+        (lambda x: conv(x, padding=PADDED, lhs_dilation=(2, 2)), "dilated, and .* transposes"),
         (lambda x: conv(x, x.sum(0).reshape(6, 5, 1, 2), feature_group_count=2), "kernels alone"),
         (lambda x: lax.pad(x, 0.0, [(0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0)]), "pad, .* edges"),
         (lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], 4, *SHAPE)), "that repeats values"),
-        (lambda x: pool(x.reshape(x.shape[0], 60, 1, 1), (3, 1), (2, 1)), "the two sides"),
+        (lambda x: pool(x.reshape(x.shape[0], 60, 1, 1), (3, 1), (2, 1)), "pools over the two"),
     ],
 )  # fmt: skip
 def test_what_has_no_rule_is_named(function, words):

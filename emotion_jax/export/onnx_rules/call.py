@@ -18,15 +18,15 @@ class Call:
     Attributes:
       name, params: of the primitive.
       graph: that its nodes go to.
-      shapes: of the arguments, as JAX has them.
-      shape: of the result.
+      shape: of the result, as JAX has it.
+      operand: shape of the first operand.
     """
 
     name: str
     graph: Graph
     params: dict[str, Any]
-    shapes: list[tuple[Any, ...]]
     shape: tuple[Any, ...]
+    operand: tuple[Any, ...]
 
 
 def no_rule(call: Call, why: str) -> UserError:

@@ -83,6 +83,10 @@ def _convert(call: Call, x: Value) -> Tensor:
     return Tensor(call.graph.add("Cast", tensor(x).name, to=to), tensor(x).order)
 
 
+def _erfc(call: Call, x: Value) -> Value:
+    return _sub(call, np.array(1, np.float32), unary("Erf")(call, x))
+
+
 def _same(call: Call, x: Value) -> Value:
     return x
 
@@ -91,8 +95,10 @@ RULES: dict[str, Callable[..., Value]] = {
     "abs": unary("Abs"),
     "add": _add,
     "convert_element_type": _convert,
+    "copy": _same,
     "div": _div,
     "erf": unary("Erf"),
+    "erfc": _erfc,
     "exp": unary("Exp"),
     "integer_pow": _integer_pow,
     "log": unary("Log"),

@@ -26,11 +26,12 @@ def _shaped(call: Call, x: Value, shape: Sequence[Any]) -> Tensor:
 
 
 def _broadcast(call: Call, x: Value) -> Tensor:
-    kept = dict(zip(call.params["broadcast_dimensions"], call.shapes[0], strict=True))
-    ones = [kept.get(axis, 1) for axis in range(len(call.shape))]
-    if ones != list(call.shape) or isinstance(x, np.ndarray):
+    kept = call.params["broadcast_dimensions"]
+    sides = dict(zip(kept, call.operand, strict=True))
+    shape = tuple(sides.get(axis, 1) for axis in range(len(call.shape)))
+    if shape != tuple(call.shape) or isinstance(x, np.ndarray):
         raise no_rule(call, "there is none that repeats values")
-    return _shaped(call, x, ones)
+    return _shaped(call, x, shape)
 
 
 def _reduce(kind: str, takes_axes: bool) -> Callable[..., Tensor]:

@@ -1,0 +1,1 @@
+"""The names and results of other packages: a user moves by changing an import."""

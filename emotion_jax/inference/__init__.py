@@ -1,0 +1,1 @@
+"""A checkpoint in use: faces are found in photographs and video, and their expressions named."""

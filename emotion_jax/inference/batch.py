@@ -1,0 +1,165 @@
+"""Many files: images together, videos one by one, rows and pictures written as they come."""
+
+import contextlib
+import itertools
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from emotion_jax.data.preprocess import BadImage
+from emotion_jax.files import write_bytes_atomic
+from emotion_jax.inference import annotate, images, video
+from emotion_jax.inference.recognizer import Recognizer, Result
+from emotion_jax.inference.reel import Reel, film_path
+from emotion_jax.inference.rows import Output, rows_of
+from emotion_jax.inference.sources import Input
+from emotion_jax.inference.tracks import Track
+from emotion_jax.inference.written import Row
+
+
+class Batch:
+    """Work through files.
+
+    Attributes:
+      read: files that could be read, those of earlier processes included.
+      bad: files that could not.
+      faces: found by this process.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        output: Output,
+        pictures: Path | None = None,
+        fps: float = 0.0,
+        smooth: float = 0.0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+          recognizer: finds and names.
+          output: takes the rows.
+          pictures: folder for annotated files; none are made without.
+          fps: see ``video.recognize``.
+          smooth: see ``video.recognize``.
+        """
+        self._recognizer, self._output = recognizer, output
+        self._pictures, self._fps, self._smooth = pictures, fps, smooth
+        self._taken: set[PurePath] = set()
+        self.read = self.bad = self.faces = 0
+
+    def run(self, inputs: Sequence[Input]) -> None:
+        """Look at every file that is not in the output yet.
+
+        Raises:
+          UserError: something that is needed is not installed.
+          OSError: the output or a picture cannot be written.
+        """
+        targets = {one.name: self._target(one) for one in inputs}
+        todo = []
+        for one in inputs:
+            known = self._output.before.done.get(one.name)
+            if known is None or self._is_open(one):
+                todo.append(one)
+            else:
+                self._count(known)
+        # What was begun comes first: its rows are the last in the output.
+        todo.sort(key=lambda one: not self._is_open(one))
+        for is_video, group in itertools.groupby(todo, lambda one: one.is_video):
+            if is_video:
+                for one in group:
+                    self._video(one, targets[one.name])
+            else:
+                self._images(list(group), targets)
+
+    def summary(self) -> str:
+        """One line."""
+        bad = f", {self.bad} unreadable" if self.bad else ""
+        return f"{self.read + self.bad} files, {self.faces} faces found now{bad}"
+
+    def _is_open(self, one: Input) -> bool:
+        """Whether it is a video that an earlier process may have stopped within."""
+        last = self._output.before.last
+        return one.is_video and bool(last) and last[0]["path"] == one.name
+
+    def _images(self, inputs: Sequence[Input], targets: dict[str, PurePath]) -> None:
+        results = self._recognizer.results(one.path for one in inputs)
+        bar = tqdm(zip(inputs, results, strict=True), "images", len(inputs), unit="img")
+        for one, result in bar:
+            if result.error is None and self._pictures is not None:
+                self._picture(one, result, self._pictures / targets[one.name])
+            self._result(one, result)
+
+    def _result(self, one: Input, result: Result) -> None:
+        self._count(result.error is None)
+        self.faces += len(result.faces)
+        if result.error is not None:
+            self._output.write([{"path": one.name, "error": result.error}])
+        else:
+            self._output.write(rows_of(one.name, result.faces))
+
+    def _picture(self, one: Input, result: Result, target: Path) -> None:
+        # Read once more: to keep every image until its faces are named would take much memory.
+        image = images.open_image(one.path, self._recognizer.preprocess)
+        picture = annotate.draw(image, result.faces)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(target.with_name(f"{target.name}.jpg"), annotate.jpeg(picture))
+
+    def _video(self, one: Input, target: PurePath) -> None:
+        film = None if self._pictures is None else self._pictures / target
+        after = None
+        if self._is_open(one):
+            before = self._output.before
+            is_failed = before.last[-1].get("error") is not None
+            if is_failed or (film is not None and film_path(film).exists()):
+                self._count(before.done[one.name])
+                return
+            if film is None:
+                after = _resume(before.last, before.next_track)
+            else:  # half a film is of no use
+                self._output.forget_last()
+        try:
+            self._frames(one, after, film)
+            self._count(True)
+        except BadImage as error:
+            self._output.write([{"path": one.name, "error": str(error)}])
+            self._count(after is not None)
+
+    def _frames(self, one: Input, after: video.Resume | None, film: Path | None) -> None:
+        seen = video.recognize(self._recognizer, one.path, self._fps, self._smooth, after)
+        total = video.length(one.path, self._fps)
+        reel = None if film is None else Reel(film, self._recognizer.classes)
+        with reel or contextlib.nullcontext():
+            for frame in tqdm(seen, one.path.name, total, unit="frame"):
+                if reel is not None:
+                    reel.add(frame)
+                self.faces += len(frame.faces)
+                where = (frame.frame.number, frame.frame.time)
+                self._output.write(rows_of(one.name, frame.faces, *where, frame.tracks))
+
+    def _count(self, is_read: bool) -> None:
+        self.read += is_read
+        self.bad += not is_read
+
+    def _target(self, one: Input) -> PurePath:
+        """Where its pictures go, below the folder for them and without an extension."""
+        plain = one.relative.with_suffix("")
+        target = plain
+        for i in itertools.count(2):
+            if target not in self._taken:
+                break
+            target = plain.with_name(f"{plain.name}-{i}")
+        self._taken.add(target)
+        return target
+
+
+def _resume(rows: Sequence[Row], next_track: int) -> video.Resume:
+    """Where a video goes on behind these rows."""
+    tracks = {}
+    for row in rows:
+        if row.get("track") is not None:
+            probs = np.array(list(row["probs"].values()), np.float32)
+            tracks[row["track"]] = Track(row["track"], tuple(row["box"]), row["time"], probs)
+    return video.Resume(rows[-1]["frame"], rows[-1]["time"], tuple(tracks.values()), next_track)

@@ -1,0 +1,249 @@
+"""Where the faces in an image are, and how they are cut out for the network."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from emotion_jax.data.preprocess import CONVENTION
+from emotion_jax.errors import UserError, choose
+from emotion_jax.inference.face import Box
+from emotion_jax.inference.mtcnn import Cascade
+
+T = TypeVar("T")
+SIDE = 1280  # pixels: larger images are searched at this longest side
+MIN_FACE = 20  # pixels at that size: smaller faces are not looked for
+
+
+class Detection(NamedTuple):
+    """A face that was found.
+
+    Attributes:
+      box: x, y, width, height, pixels.
+      score: the detector's confidence.
+      landmarks: float32 [5, 2] (see ``Face``) or None.
+      framed: the box is what the network shall see, as it is.
+    """
+
+    box: Box
+    score: float
+    landmarks: np.ndarray | None = None
+    framed: bool = False
+
+
+class Detector(Protocol):
+    """Finds faces; usable by many threads at once."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """The faces in each of the uint8 RGB images [H, W, 3], largest first."""
+
+
+class WholeImage:
+    """The image is the face."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """One face an image."""
+        return [
+            [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), 1.0, None, True)]
+            for image in images
+        ]
+
+
+class Mtcnn:
+    """MTCNN with five landmarks: slower than Haar, finds turned and small faces too.
+
+    Raises:
+      UserError: OpenCV or the weights are not installed.
+    """
+
+    def __init__(self, min_face: int = MIN_FACE) -> None:
+        opencv()
+        self._pool = _Pool(lambda: Cascade(min_face))
+        with self._pool.borrowed():  # tells at once if something is not installed
+            pass
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """See ``Detector``."""
+        with self._pool.borrowed() as cascade:
+            return [self._faces(*cascade(image)) for image in images]
+
+    @staticmethod
+    def _faces(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray) -> list[Detection]:
+        found = []
+        for box, score, places in zip(boxes, scores, landmarks, strict=True):
+            left, top, right, bottom = (float(edge) for edge in box)
+            size = (left, top, right - left, bottom - top)
+            found.append(Detection(size, float(score), places))
+        return _largest_first(found)
+
+
+class Haar:
+    """OpenCV's cascade for frontal faces (Viola and Jones 2001): quick, upright faces only.
+
+    Raises:
+      UserError: OpenCV is not installed.
+    """
+
+    def __init__(
+        self, min_face: int = MIN_FACE, scale_factor: float = 1.1, min_neighbors: int = 5
+    ) -> None:
+        self._cv2 = cv2 = opencv()
+        path = f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml"
+        self._pool = _Pool(lambda: cv2.CascadeClassifier(path))
+        self._settings = {
+            "scaleFactor": scale_factor,
+            "minNeighbors": min_neighbors,
+            "minSize": (min_face, min_face),
+        }
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """See ``Detector``; the score is the cascade's last stage's, not a probability."""
+        with self._pool.borrowed() as cascade:
+            return [self._faces(cascade, image) for image in images]
+
+    def _faces(self, cascade: Any, image: np.ndarray) -> list[Detection]:
+        grey = self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY)
+        boxes, _, weights = cascade.detectMultiScale3(
+            grey, outputRejectLevels=True, **self._settings
+        )
+        found = zip(np.reshape(boxes, (-1, 4)).tolist(), np.ravel(weights).tolist(), strict=True)
+        return _largest_first(
+            [Detection((float(x), float(y), float(w), float(h)), s) for (x, y, w, h), s in found]
+        )
+
+
+DETECTORS: Mapping[str, Callable[[], Detector]] = {
+    "mtcnn": Mtcnn,
+    "haar": Haar,
+    "none": WholeImage,
+}
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What the network shall see of a face: a square about the middle of the detector's box.
+
+    Attributes:
+      landmarked: side of the square for a box with landmarks, in sides of the box (the geometric
+        mean of the two).
+      plain: the same for a box without.
+    """
+
+    landmarked: float
+    plain: float
+
+
+# The convention in a checkpoint's description -> how the same view is cut out of a photograph.
+# Images that are whole faces: FER2013's show what Haar's box holds (it was made with that
+# detector), and MTCNN's box, narrow and high, has a 5% shorter side there. docs/predict.md has
+# the measurement.
+FRAMINGS: Mapping[str, Framing] = {CONVENTION: Framing(landmarked=1.05, plain=1.0)}
+
+
+def framing(convention: str) -> Framing:
+    """How faces are cut out for a checkpoint.
+
+    Raises:
+      UserError: the convention is that of another version.
+    """
+    return choose(FRAMINGS, convention, "the checkpoint's crop")
+
+
+def find(detector: Detector, image: Image.Image) -> list[Detection]:
+    """The faces in an upright image of any mode and size, in its pixels, largest first."""
+    if isinstance(detector, WholeImage):  # needs no pixels
+        return detector.detect([np.broadcast_to(np.uint8(0), (image.height, image.width, 3))])[0]
+    shrink = max(1.0, max(image.size) / SIDE)
+    small = image.convert("RGB")
+    if shrink > 1.0:
+        size = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))
+        small = small.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    found = detector.detect([np.asarray(small)])[0]
+    if shrink == 1.0:
+        return found
+    return [_enlarged(detection, shrink) for detection in found]
+
+
+def _enlarged(detection: Detection, factor: float) -> Detection:
+    x, y, width, height = (value * factor for value in detection.box)
+    landmarks = None if detection.landmarks is None else detection.landmarks * np.float32(factor)
+    return detection._replace(box=(x, y, width, height), landmarks=landmarks)
+
+
+def cut(image: Image.Image, detection: Detection, frame: Framing) -> Image.Image:
+    """The part of an upright image that the network shall see, the eyes level; black outside.
+
+    Args:
+      image: any mode that ``preprocess.flat`` gives.
+      detection: in its pixels.
+      frame: of the checkpoint.
+    """
+    if detection.framed:
+        return image
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    x, y, width, height = detection.box
+    scale = frame.plain if detection.landmarks is None else frame.landmarked
+    half = max(1.0, scale * math.sqrt(width * height)) / 2
+    centre = (x + width / 2, y + height / 2)
+    angle = _tilt(detection.landmarks)
+    if angle:
+        reach = math.ceil(half * 1.5)  # the square's corners, turned
+        left, top = round(centre[0]) - reach, round(centre[1]) - reach
+        image = image.crop((left, top, left + 2 * reach, top + 2 * reach))
+        centre = (centre[0] - left, centre[1] - top)
+        image = image.rotate(angle, Image.Resampling.BILINEAR, center=centre)
+    left, top = round(centre[0] - half), round(centre[1] - half)
+    side = max(1, round(2 * half))
+    return image.crop((left, top, left + side, top + side))
+
+
+def _tilt(landmarks: np.ndarray | None) -> float:
+    """Angle of the line through the eyes, degrees, positive where the right one is lower."""
+    if landmarks is None:
+        return 0.0
+    across, down = (landmarks[1] - landmarks[0]).tolist()
+    return math.degrees(math.atan2(down, across))
+
+
+def _largest_first(found: list[Detection]) -> list[Detection]:
+    return sorted(found, key=lambda detection: -detection.box[2] * detection.box[3])
+
+
+def opencv() -> Any:
+    """The module ``cv2``.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise UserError(
+            'Finding faces needs OpenCV; install it: pip install "emotion-jax[video]", '
+            'or use the detector "none" for images that are faces already.'
+        ) from None
+    return cv2
+
+
+class _Pool(Generic[T]):
+    """Things for one thread at a time, made as they are needed and used again."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._free, self._lock = make, list[T](), threading.Lock()
+
+    @contextmanager
+    def borrowed(self) -> Iterator[T]:
+        with self._lock:
+            thing = self._free.pop() if self._free else None
+        thing = self._make() if thing is None else thing
+        try:
+            yield thing
+        finally:
+            with self._lock:
+                self._free.append(thing)

@@ -1,0 +1,72 @@
+"""From whatever a user calls an image to an upright one."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from emotion_jax.data.preprocess import BadImage, Preprocess, flat
+from emotion_jax.errors import UserError
+
+# A path, the bytes of an image file, uint8 pixels (RGB [H, W, 3], RGBA or grey), a Pillow image.
+Source: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Image.Image"
+SINGLE = (str, PathLike, bytes, bytearray, memoryview, Image.Image)
+CHANNELS = (1, 3, 4)
+
+
+def is_single(source: Any) -> bool:
+    """Whether it is one image, not a series of them."""
+    if isinstance(source, np.ndarray):
+        return source.ndim < 4
+    return isinstance(source, SINGLE)
+
+
+def open_image(source: Any, preprocess: Preprocess) -> Image.Image:
+    """Decode and orient one image, of the mode that it has.
+
+    Raises:
+      BadImage: it cannot be read, with the reason.
+      UserError: it is no kind of image at all.
+    """
+    if isinstance(source, str | PathLike):
+        # The content says what it is: many a photograph on the web has the wrong extension.
+        return preprocess.open(_read(Path(source)))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return preprocess.open(bytes(source))
+    if isinstance(source, np.ndarray):
+        return flat(_from_array(source))
+    if isinstance(source, Image.Image):
+        try:
+            return flat(source)
+        except Exception as error:  # a file that Pillow has opened but not read yet
+            raise BadImage(f"damaged ({error})") from None
+    raise UserError(
+        f"An image is a path, bytes, a uint8 array or a Pillow image, not {type(source).__name__}."
+    )
+
+
+def name_of(source: Any) -> str:
+    """For a sentence about the image."""
+    return str(source) if isinstance(source, str | PathLike) else f"the {type(source).__name__}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except ValueError as error:  # a NUL in the name
+        raise BadImage(f"unreadable ({error})") from None
+    except OSError as error:
+        raise BadImage(f"unreadable ({error.strerror or error})") from None
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    shape = array.shape if array.ndim == 3 else (*array.shape, 1)
+    if array.dtype != np.uint8 or len(shape) != 3 or shape[2] not in CHANNELS or 0 in shape:
+        raise UserError(
+            "Pixels are a uint8 array [height, width, 3], RGB (or RGBA, or grey), "
+            f"not {array.dtype} {list(array.shape)}."
+        )
+    pixels = np.ascontiguousarray(array.reshape(shape if shape[2] > 1 else shape[:2]))
+    return Image.fromarray(pixels)

@@ -1,0 +1,267 @@
+"""From images to the expressions of the faces in them."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from emotion_jax.data.preprocess import BadImage, Preprocess
+from emotion_jax.data.threads import in_order
+from emotion_jax.errors import UserError, choose
+from emotion_jax.inference import faces as faces_lib
+from emotion_jax.inference import images
+from emotion_jax.inference.face import Box, Face, shortest
+from emotion_jax.inference.faces import Detection, Detector
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training import trained as trained_lib
+from emotion_jax.training.predict import BATCH_SIZE, make_predict
+from emotion_jax.training.trained import Trained
+
+# Photographs of phones have 50 million pixels; Pillow warns of bombs from 89 million.
+PIXEL_CAP = 80_000_000
+CHUNK = 256  # images, or faces, that are gathered before the network sees them
+WORKERS = 4  # threads that read images and look for faces
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one image.
+
+    Attributes:
+      faces: largest first; none where there is no face, or where the image could not be read.
+      error: why it could not be read, in a few words; None if it was.
+    """
+
+    faces: tuple[Face, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image, seen by the detector. crops: uint8 [n, S, S, C]."""
+
+    detections: Sequence[Detection]
+    crops: np.ndarray
+    error: str | None = None
+
+
+class Recognizer:
+    """A checkpoint in use. Any number of threads may call one at once."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        detector: str | Detector = "mtcnn",
+        abstain_below: float = 0.0,
+        pixel_cap: int = PIXEL_CAP,
+    ) -> None:
+        """See ``load``."""
+        if not 0.0 <= abstain_below <= 1.0:
+            raise UserError(f"abstain_below is {abstain_below}; it is a probability, 0 to 1.")
+        if isinstance(detector, str):
+            detector = choose(faces_lib.DETECTORS, detector, "the detector")()
+        about = trained.description
+        self.trained = trained
+        self.abstain_below = abstain_below
+        self._detector = detector
+        self._framing = faces_lib.framing(about["crop"])
+        self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
+        self._mesh = mesh_lib.make()
+        self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
+        heat = trained.temperature
+        self._predict: Any = make_predict(trained.module, self._mesh, temperature=heat)
+        self._compiled: dict[int, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        detector: str | Detector = "mtcnn",
+        abstain_below: float = 0.0,
+        pixel_cap: int = PIXEL_CAP,
+    ) -> "Recognizer":
+        """Build the network of a checkpoint.
+
+        Args:
+          checkpoint: a workdir of scripts/train.py (its best step), one step's directory, or the
+            name of shipped weights.
+          detector: what finds the faces: "mtcnn", "haar", "none" (the images are faces already,
+            treated as those of training) or your own.
+          abstain_below: faces whose best class is less probable are marked ``abstained``.
+          pixel_cap: images with more pixels are refused.
+
+        Raises:
+          UserError: there is no such checkpoint, it is damaged or of another version, or what the
+            detector needs is not installed.
+        """
+        trained = trained_lib.load(trained_lib.resolve(Path(checkpoint)))
+        return cls(trained, detector, abstain_below, pixel_cap)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+        return self.trained.classes
+
+    def predict(self, source: Any) -> Any:
+        """Find the faces and name their expressions.
+
+        Args:
+          source: an image (a path, the bytes of a file, a uint8 array RGB [H, W, 3] or grey
+            [H, W], or a Pillow image), or a list or an iterator of them, mixed as you like.
+
+        Returns:
+          For one image a list of ``Face``, largest first, empty where there is none; for a list a
+          list of such lists; for an iterator an iterator, which reads ahead of what it has given.
+
+        Raises:
+          UserError: an image cannot be read (``results`` goes on instead), or is none.
+        """
+        if images.is_single(source):
+            return next(self._faces([source]))
+        if isinstance(source, Sequence | np.ndarray):
+            return list(self._faces(source))
+        if isinstance(source, Iterable):
+            return self._faces(source)
+        images.open_image(source, self.preprocess)  # says what an image is
+        raise AssertionError
+
+    def results(
+        self, sources: Iterable[Any], chunk: int = CHUNK, workers: int = WORKERS
+    ) -> Iterator[Result]:
+        """As ``predict`` for an iterator, but what cannot be read is a result with its reason.
+
+        Args:
+          sources: images; taken ahead of the results, by 4 * workers + chunk at most.
+          chunk: images that are gathered for the network at a time, at most.
+          workers: threads that read images and look for faces.
+        """
+        seen = in_order(self._find, sources, workers)
+        for batch in _batches(seen, chunk):
+            crops = np.concatenate([one.crops for one in batch])
+            probs = iter(self.probabilities(crops))
+            for one in batch:
+                said = zip(one.detections, probs, strict=False)  # those of this image, no more
+                yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
+
+    def predict_boxes(self, source: Any, boxes: Sequence[Box]) -> list[Face]:
+        """Name the expressions of faces that were found by someone else.
+
+        Args:
+          source: one image, as for ``predict``.
+          boxes: x, y, width and height of each face, pixels of the upright image, tight about it.
+
+        Returns:
+          A ``Face`` a box, in their order.
+
+        Raises:
+          UserError: the image cannot be read.
+        """
+        found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
+        if found.error is not None:
+            raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
+        rows = self.probabilities(found.crops)
+        return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
+
+    def probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """The network alone.
+
+        Args:
+          faces: uint8 [N, S, S, C], S and C as the checkpoint says, cut out as in training.
+
+        Returns:
+          float32 [N, K], rows sum to 1, in the order of ``classes``; those of scripts/evaluate.py.
+
+        Raises:
+          UserError: the faces have another shape or type.
+        """
+        size, channels = self.preprocess.image_size, self.preprocess.channels
+        if faces.dtype != np.uint8 or faces.shape[1:] != (size, size, channels):
+            raise UserError(
+                f"Faces are uint8 [N, {size}, {size}, {channels}] for this checkpoint, "
+                f"not {faces.dtype} {list(faces.shape)}."
+            )
+        logs = [np.empty((0, len(self.classes)), np.float32)]
+        for start in range(0, len(faces), BATCH_SIZE):
+            logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
+        probs = np.exp(np.concatenate(logs).astype(np.float64))
+        return (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """Of at most BATCH_SIZE faces, padded to the next power of two."""
+        size = self._bucket(len(faces))
+        padded = np.zeros((size, *faces.shape[1:]), np.uint8)
+        padded[: len(faces)] = faces
+        # The program is evaluation's own, so that its bits are too; its sums are of no use here.
+        arrays = (padded, np.zeros(size, np.int32), np.zeros(size, bool))
+        placed = jax.device_put(arrays, mesh_lib.by_batch(self._mesh))
+        with self._lock:
+            if size not in self._compiled:
+                lowered = self._predict.lower(self._variables, *placed)
+                self._compiled[size] = lowered.compile()
+        logs, _ = self._compiled[size](self._variables, *placed)
+        return np.asarray(logs)[: len(faces)]
+
+    def _bucket(self, n: int) -> int:
+        """The batch that is compiled for n faces: a power of two that the devices can share."""
+        size = 1 << (n - 1).bit_length()
+        return -(-size // self._mesh.size) * self._mesh.size
+
+    def _faces(self, sources: Iterable[Any]) -> Iterator[list[Face]]:
+        ours, theirs = itertools.tee(sources)
+        workers = 1 if isinstance(sources, list) and len(sources) == 1 else WORKERS
+        for source, result in zip(theirs, self.results(ours, workers=workers), strict=True):
+            if result.error is not None:
+                raise UserError(f"Cannot use {images.name_of(source)}: {result.error}.")
+            yield list(result.faces)
+
+    def _find(self, source: Any) -> _Found:
+        return self._seen(source, lambda image: faces_lib.find(self._detector, image))
+
+    def _seen(self, source: Any, find: Callable[[Image.Image], Sequence[Detection]]) -> _Found:
+        """Read an image and cut out its faces; the image itself is not kept."""
+        size, channels = self.preprocess.image_size, self.preprocess.channels
+        none = np.empty((0, size, size, channels), np.uint8)
+        try:
+            image = images.open_image(source, self.preprocess)
+        except BadImage as error:
+            return _Found((), none, str(error))
+        found = find(image)
+        views = (faces_lib.cut(image, detection, self._framing) for detection in found)
+        crops = [self.preprocess.convert(view) for view in views]
+        return _Found(found, np.stack(crops) if crops else none)
+
+    def face(
+        self, box: Box, det_score: float, landmarks: np.ndarray | None, probs: np.ndarray
+    ) -> Face:
+        """A detection and the probabilities of its expression, float32 [K], as a ``Face``."""
+        best = int(probs.argmax())
+        return Face(
+            box=box,
+            det_score=det_score,
+            landmarks=landmarks,
+            label=self.classes[best],
+            score=shortest(probs[best]),
+            probs=dict(zip(self.classes, shortest(probs), strict=True)),
+            abstained=bool(probs[best] < self.abstain_below),
+        )
+
+
+def _batches(found: Iterator[_Found], chunk: int) -> Iterator[list[_Found]]:
+    """Images in a row, until there are ``chunk`` of them or CHUNK faces."""
+    batch: list[_Found] = []
+    faces = 0
+    for one in found:
+        batch.append(one)
+        faces += len(one.crops)
+        if len(batch) >= chunk or faces >= CHUNK:
+            yield batch
+            batch, faces = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,110 @@
+"""The output of scripts/predict.py: a row a face, as JSON lines or CSV."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from emotion_jax.errors import UserError
+from emotion_jax.inference import written
+from emotion_jax.inference.face import Face
+from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row
+
+
+def rows_of(
+    path: str,
+    faces: Sequence[Face],
+    frame: int | None = None,
+    time: float | None = None,
+    tracks: Sequence[int] = (),
+) -> list[Row]:
+    """A row a face; one that says so where there is none.
+
+    Args:
+      path: name of the file.
+      faces: of an image, or of a frame of a video.
+      frame: of a video: its number.
+      time: of a video: its presentation time, seconds.
+      tracks: of a video: the number of each face's track.
+    """
+    where: Row = {"path": path, "frame": frame, "time": time}
+    if not faces:
+        return [{**where, "faces": 0}]
+    rows = []
+    for i, face in enumerate(faces):
+        said = face.to_dict()
+        row = {name: said[name] for name in ("box", "det_score", "label", "score", "probs")}
+        row |= {"landmarks": said["landmarks"], "abstained": face.abstained}
+        if tracks:
+            row["track"] = tracks[i]
+        rows.append({**where, **row, "faces": len(faces)})
+    return rows
+
+
+class Output:
+    """Where the rows go: a file that is gone on with, or standard output.
+
+    Attributes:
+      before: what an earlier process has written there.
+    """
+
+    def __init__(self, path: Path | None, classes: Sequence[str]) -> None:
+        """Open ``path``, read what is there and cut what was not written to its end.
+
+        Raises:
+          UserError: it is no such output, or one of other classes, or its extension is unknown.
+          OSError: it cannot be written.
+        """
+        self._classes = tuple(classes)
+        self._path = path
+        self._is_csv = path is not None and path.suffix.lower() == ".csv"
+        self._file: TextIO = sys.stdout
+        self.before = written.Written()
+        if path is None:
+            return
+        if path.suffix.lower() not in (".csv", ".jsonl"):
+            raise UserError(f"--out is {path}; its name must end with .jsonl or .csv.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.before = written.read(path, self._classes)
+        os.truncate(path, self.before.end)
+        self._file = path.open("a", encoding="utf-8", newline="")
+        if self._is_csv and not self.before.end:
+            self._write(_line([*BEFORE, *self._classes, *AFTER]))
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Add the rows of one image or frame; they reach the file together."""
+        self._write("".join(self._text(row) for row in rows))
+
+    def forget_last(self) -> None:
+        """Cut all rows of the last file, which is to be done again."""
+        if self._path is not None:
+            os.truncate(self._path, self.before.start)
+
+    def close(self) -> None:
+        """Close the file, if it is one."""
+        if self._path is not None:
+            self._file.close()
+
+    def _write(self, text: str) -> None:
+        self._file.write(text)
+        self._file.flush()
+
+    def _text(self, row: Row) -> str:
+        if not self._is_csv:
+            return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        values = {**row, **dict(zip(BOX, row.get("box", ()), strict=False))}
+        probs = row.get("probs", {})
+        cells = [values.get(name) for name in BEFORE]
+        cells += [probs.get(name) for name in self._classes]
+        return _line(cells + [values.get(name) for name in AFTER])
+
+
+def _line(cells: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()

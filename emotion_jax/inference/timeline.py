@@ -1,0 +1,95 @@
+"""The expressions of a video's faces over time, as one chart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from emotion_jax.evaluation import plots
+from emotion_jax.inference.annotate import colour
+
+BINS = 600  # points in time, at most; two neighbours become one when there are more
+FACES = 4  # that are drawn: those that are longest in sight
+
+
+class Timeline:
+    """Mean probabilities of every track in bins of equal time; memory does not grow with time."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        self.width = 1 / 30  # of a bin, seconds; doubled whenever the bins are full
+        self.start: float | None = None
+        self._sums: dict[int, np.ndarray] = {}  # track -> [BINS, K + 1], the last column a count
+
+    def add(self, time: float, track: int, probs: Sequence[float]) -> None:
+        """Take in a face: its frame's time in seconds, its track, its probabilities [K]."""
+        if self.start is None:
+            self.start = time
+        place = max(0.0, time - self.start)
+        while place >= BINS * self.width:
+            self._sums = {number: _halved(sums) for number, sums in self._sums.items()}
+            self.width *= 2
+        if track not in self._sums:
+            self._drop_shortest()
+            self._sums[track] = np.zeros((BINS, len(self.classes) + 1))
+        self._sums[track][int(place / self.width)] += [*probs, 1.0]
+
+    def longest(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Track, times [BINS], probabilities [BINS, K] (NaN out of sight); the longest first."""
+        ranked = sorted(self._sums.items(), key=lambda item: (-_frames(item[1]), item[0]))
+        times = (self.start or 0.0) + (np.arange(BINS) + 0.5) * self.width
+        with np.errstate(invalid="ignore"):
+            return [(n, times, sums[:, :-1] / sums[:, -1:]) for n, sums in ranked[:FACES]]
+
+    def png(self, title: str) -> bytes:
+        """The chart; every band is the probability of a class."""
+        return _draw(self.longest(), self.classes, title)
+
+    def _drop_shortest(self) -> None:
+        # A crowd of passers-by shall not fill the memory.
+        if len(self._sums) >= 16 * FACES:
+            del self._sums[min(self._sums, key=lambda number: _frames(self._sums[number]))]
+
+
+def _frames(sums: np.ndarray) -> float:
+    return float(sums[:, -1].sum())
+
+
+def _halved(sums: np.ndarray) -> np.ndarray:
+    pairs = sums.reshape(BINS // 2, 2, -1).sum(axis=1)
+    return np.concatenate([pairs, np.zeros_like(pairs)])
+
+
+@plots.png
+def _draw(
+    tracks: Sequence[tuple[int, np.ndarray, np.ndarray]], classes: Sequence[str], title: str
+) -> Figure:
+    n = max(1, len(tracks))
+    figure = Figure(figsize=(9, 1.1 + 1.7 * n), layout="constrained")
+    panels = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
+    colours = [colour(place) for place in range(len(classes))]
+    for axes, (number, times, probs) in zip(panels, tracks, strict=False):
+        seen = ~np.isnan(probs[:, 0])
+        for first, last in _runs(seen):
+            # A run of one bin is a band of its width.
+            axes.stackplot(times[first:last], probs[first:last].T, colors=colours, linewidth=0)
+        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        axes.set_title(f"face {number}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(visible=False)
+    if not tracks:
+        panels[0].text(0.5, 0.5, "no face", ha="center", transform=panels[0].transAxes)
+    panels[-1].set_xlabel("seconds")
+    handles = [
+        panels[0].fill_between([], [], [], color=shade, label=name)
+        for shade, name in zip(colours, classes, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside right center", reverse=True)
+    return figure
+
+
+def _runs(seen: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches of True, gaps of one bin closed."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], seen.astype(int), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -1,0 +1,122 @@
+"""What an earlier process has written: which files are done, and where to go on."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emotion_jax.errors import UserError
+
+Row = dict[str, Any]
+BOX = ("x", "y", "width", "height")
+BEFORE = ("path", "frame", "time", *BOX, "det_score", "label", "score")  # CSV: before the classes
+AFTER = ("abstained", "track", "faces", "error")  # and behind them
+MEMORY = 60.0  # seconds of a video whose rows are kept, for its tracks
+
+
+@dataclass
+class Written:
+    """The rows of an output.
+
+    Attributes:
+      done: file -> whether it could be read; the last one may be a video that is not finished.
+      last: rows of the last file, of a video those of its last minute.
+      next_track: one more than the highest track of the last file.
+      start: where the rows of the last file begin, bytes.
+      end: where the last image or frame ends that is there with all of its faces, bytes.
+    """
+
+    done: dict[str, bool] = field(default_factory=dict)
+    last: list[Row] = field(default_factory=list)
+    next_track: int = 0
+    start: int = 0
+    end: int = 0
+
+    def add(self, group: list[Row], size: int) -> None:
+        """Take in the rows of an image or frame, so many bytes long."""
+        name = group[0]["path"]
+        if not self.last or self.last[0]["path"] != name:
+            self.last, self.next_track, self.start = [], 0, self.end
+        readable = group[0].get("error") is None
+        self.done[name] = self.done.get(name, False) or readable
+        now = group[0].get("time") or 0.0
+        while self.last and (self.last[0].get("time") or 0.0) < now - MEMORY:
+            del self.last[0]
+        self.last += group
+        tracks = (row["track"] for row in group if row.get("track") is not None)
+        self.next_track = max(self.next_track, *(track + 1 for track in tracks), 0)
+        self.end += size
+
+
+def read(path: Path, classes: Sequence[str]) -> Written:
+    """Read an output of scripts/predict.py; what a killed process has half written is not in it.
+
+    Raises:
+      UserError: it is something else, or of other classes.
+    """
+    result = Written()
+    group: list[Row] = []
+    size = 0
+    parse: Callable[[str], Row] = _from_json
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".csv":
+            header = file.readline()
+            names = [*BEFORE, *classes, *AFTER]
+            if header.endswith(b"\n"):
+                if next(csv.reader([header.decode("utf-8", "replace")])) != names:
+                    raise _foreign(path, 1)
+                result.end = result.start = len(header)
+            parse = _csv_parser(names, classes)
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = parse(line.decode())
+                if "probs" in row and list(row["probs"]) != list(classes):
+                    raise ValueError
+                wanted = max(1, row.get("faces") or 1)
+            except (ValueError, KeyError, TypeError, StopIteration):
+                raise _foreign(path, number) from None
+            group.append(row)
+            size += len(line)
+            if len(group) == wanted:
+                result.add(group, size)
+                group, size = [], 0
+    return result
+
+
+def _foreign(path: Path, line: int) -> UserError:
+    return UserError(
+        f"{path} (line {line}) is not an output of scripts/predict.py for this checkpoint's "
+        "classes; choose another --out."
+    )
+
+
+def _from_json(line: str) -> Row:
+    row = json.loads(line)
+    if not isinstance(row["path"], str):
+        raise ValueError
+    return row
+
+
+def _csv_parser(names: Sequence[str], classes: Sequence[str]) -> Callable[[str], Row]:
+    """From a line to what ``rows.rows_of`` has made, landmarks apart."""
+
+    def parse(line: str) -> Row:
+        cells = next(csv.reader([line]))
+        plain = dict(zip(names[: len(BEFORE)], cells[: len(BEFORE)], strict=True))
+        plain |= dict(zip(AFTER, cells[-len(AFTER) :], strict=True))
+        if len(cells) != len(names):
+            raise ValueError
+        row: Row = {"path": plain["path"], "error": plain["error"] or None}
+        numbers = (("frame", int), ("time", float), ("track", int), ("faces", int))
+        row |= {name: kind(plain[name]) if plain[name] else None for name, kind in numbers}
+        if plain["label"]:
+            probs = (float(cell) for cell in cells[len(BEFORE) : -len(AFTER)])
+            row["probs"] = dict(zip(classes, probs, strict=True))
+            row["box"] = [float(plain[name]) for name in BOX]
+        return row
+
+    return parse

@@ -1,0 +1,134 @@
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_jax.evaluation import plots
+from emotion_jax.inference import annotate
+from emotion_jax.inference.face import Face
+from emotion_jax.inference.reel import Reel
+from emotion_jax.inference.timeline import BINS, FACES, Timeline
+from emotion_jax.inference.video import Frame, Seen, frames
+
+CLASSES = ("sad", "happy")
+
+
+def face(box, label="happy", **more):
+    row = {"sad": 0.2, "happy": 0.8}
+    return Face(box, 1.0, None, label, row[label], row, **more)
+
+
+def seen(number, time, *faces, size=(63, 81)):
+    image = np.full((*size, 3), 100, np.uint8)
+    return Seen(Frame(number, time, image), faces, tuple(range(len(faces))))
+
+
+def test_faces_are_framed_and_the_image_stays():
+    image = Image.new("RGB", (400, 300), (90, 90, 90))
+    picture = annotate.draw(image, [face((100, 100, 80, 90))])
+    assert np.ptp(np.asarray(image)) == 0
+    changed = (np.asarray(picture) != 90).any(axis=2)
+    assert changed[145, 99:104].any()  # the left side of the frame
+    assert changed[70:100, 100:180].mean() > 0.4  # its name above
+    assert not changed[110:180, 110:170].any()
+    assert not changed[220:].any()
+
+
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 80, 90), (380, 280, 60, 60), (0, 0, 400, 300), (9, 9, 1, 1)]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_faces_at_the_edges(box, mode):
+    image = Image.new("RGB", (400, 300), (90, 90, 90)).convert(mode)
+    changed = np.asarray(annotate.draw(image, [face(box)])) != 90
+    assert changed.any()
+
+
+def test_who_is_unsure_is_grey_and_tracks_are_numbered():
+    image = Image.new("RGB", (400, 300))
+    sure = annotate.draw(image, [face((100, 100, 80, 90))])
+    unsure = annotate.draw(image, [face((100, 100, 80, 90), abstained=True)])
+    numbered = annotate.draw(image, [face((100, 100, 80, 90))], [7])
+    assert (
+        np.ptp(np.asarray(unsure)[145, 101].astype(int))
+        < 40
+        < np.ptp(np.asarray(sure)[145, 101].astype(int))
+    )
+    assert (np.asarray(numbered) != np.asarray(sure)).any()
+
+
+def test_a_film_has_the_times_of_its_frames(tmp_path):
+    times = [3.0, 3.04, 3.5, 3.503, 9.0]
+    with Reel(tmp_path / "sub" / "film", CLASSES) as reel:
+        for i, time in enumerate(times):
+            reel.add(seen(i, time, face((10, 20, 30, 30))))
+        assert not (tmp_path / "sub" / "film.mp4").exists()
+    made = list(frames(tmp_path / "sub" / "film.mp4"))
+    np.testing.assert_allclose([f.time for f in made], np.array(times) - 3.0, atol=1e-4)
+    assert made[0].image.shape == (62, 80, 3)
+    assert sorted(p.name for p in (tmp_path / "sub").iterdir()) == [
+        "film-timeline.png", "film.mp4",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "sub" / "film-timeline.png") as chart:
+        assert chart.width > 800
+
+
+def test_a_film_that_fails_leaves_nothing(tmp_path):
+    def fail(*_):
+        raise KeyError
+
+    with pytest.raises(KeyError), Reel(tmp_path / "film", CLASSES) as reel:
+        fail(reel.add(seen(0, 0.0)))
+    assert list(tmp_path.iterdir()) == []
+    with Reel(tmp_path / "none", CLASSES):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_x264(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with Reel(tmp_path / "film", CLASSES) as reel:
+        for i in range(5):
+            reel.add(seen(i, i / 25))
+    assert len(list(frames(tmp_path / "film.mp4"))) == 5
+
+
+def test_a_timeline_is_the_mean_of_its_bins():
+    timeline = Timeline(CLASSES)
+    for i in range(100):
+        timeline.add(10 + (i + 0.5) / 30, 0, [i % 2, 1 - i % 2])  # the middle of a bin
+    ((track, times, probs),) = timeline.longest()
+    assert track == 0
+    assert times[0] == pytest.approx(10 + 1 / 30)
+    known = probs[~np.isnan(probs[:, 0])]
+    np.testing.assert_allclose(known.sum(axis=1), 1)
+    # Bins begin with the first frame, so a frame's own rounding decides between two of them.
+    assert 80 <= len(known) <= 100
+    assert known[:, 0].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_timelines_memory_does_not_grow():
+    timeline = Timeline(CLASSES)
+    for i in range(4000):
+        timeline.add(i * 0.9, i // 20, [0.25, 0.75])
+    assert timeline.width * BINS >= 3600
+    assert len(timeline._sums) <= 16 * FACES
+    assert all(sums.shape == (BINS, 3) for sums in timeline._sums.values())
+    for _, _, probs in timeline.longest():
+        known = probs[~np.isnan(probs[:, 0])]
+        np.testing.assert_allclose(known, np.broadcast_to([0.25, 0.75], known.shape))
+
+
+@pytest.mark.parametrize("tracks", [0, 1, 6])
+def test_the_chart_is_drawn_for_any_number_of_faces(tracks):
+    timeline = Timeline(CLASSES)
+    for track in range(tracks):
+        for i in range(10 + track):
+            timeline.add(i / 30, track, [0.5, 0.5])
+    data = timeline.png("film $x$")
+    assert data.startswith(b"\x89PNG")
+    assert data == timeline.png("film $x$")
+    assert len(timeline.longest()) == min(tracks, FACES)
+    if tracks == 6:
+        assert [track for track, _, _ in timeline.longest()] == [5, 4, 3, 2]
+    assert plots.INK

@@ -1,0 +1,157 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emotion_jax.errors import UserError
+from emotion_jax.inference.face import Face
+from emotion_jax.inference.rows import Output, rows_of
+
+CLASSES = ("sad", "happy")
+
+
+def face(p=0.25, landmarks=None):
+    row = {"sad": p, "happy": 1 - p}
+    label = max(row, key=row.get)
+    return Face((1.5, 2.0, 30.25, 40.0), 0.98, landmarks, label, row[label], row)
+
+
+def groups():
+    """Rows as they are written together: images, and a video with two tracks."""
+    yield rows_of("a.jpg", [face()])
+    yield rows_of('odd, "name".jpg', [face(0.1), face(0.9), face(0.5)])
+    yield [{"path": "bad.jpg", "error": "truncated"}]
+    yield rows_of("ö/empty.png", [])
+    for i in range(8):
+        faces = [face(i / 10), face(0.5)][: i % 3]
+        yield rows_of("film.mp4", faces, i, i * 0.04, list(range(len(faces))))
+
+
+def write(path, chosen):
+    output = Output(path, CLASSES)
+    for group in chosen:
+        output.write(group)
+    output.close()
+    return output
+
+
+def test_json_lines(tmp_path):
+    marks = np.float32([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10.1]])
+    write(tmp_path / "a.jsonl", [*groups(), rows_of("m.png", [face(landmarks=marks)])])
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
+    contract = ["path", "frame", "time", "box", "det_score", "label", "score", "probs"]
+    assert list(rows[0])[:8] == contract
+    assert rows[0]["box"] == [1.5, 2.0, 30.25, 40.0]
+    assert (rows[0]["label"], rows[0]["score"], rows[0]["faces"]) == ("happy", 0.75, 1)
+    assert [row["faces"] for row in rows[1:4]] == [3] * 3
+    assert rows[4] == {"path": "bad.jpg", "error": "truncated"}
+    assert rows[5] == {"path": "ö/empty.png", "frame": None, "time": None, "faces": 0}
+    assert [r["track"] for r in rows if r.get("frame") == 2] == [0, 1]
+    assert rows[-1]["landmarks"][4] == [9.0, 10.1]
+
+
+def test_csv_says_the_same(tmp_path):
+    write(tmp_path / "a.csv", groups())
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = "path frame time x y width height det_score label score sad happy"
+    assert list(rows[0]) == [*names.split(), "abstained", "track", "faces", "error"]
+    first = rows[1]
+    assert (first["path"], first["x"], first["sad"], first["faces"]) == (
+        'odd, "name".jpg', "1.5", "0.1", "3",
+    )  # fmt: skip
+    assert rows[4]["error"] == "truncated"
+    assert [row["time"] for row in rows if row["frame"] == "2"] == ["0.08", "0.08"]
+
+
+def seen(path):
+    """What an output says is there already."""
+    output = Output(path, CLASSES)
+    output.close()
+    return output.before
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+@settings(max_examples=40)
+@given(share=st.floats(0, 1), chosen=st.integers(0, 12))
+def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path_factory, name, share, chosen):
+    path = tmp_path_factory.mktemp("rows") / name
+    everything = list(groups())
+    write(path, everything)
+    whole = path.read_bytes()
+    path.unlink()
+    write(path, everything[:chosen])
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+    output = Output(path, CLASSES)
+    before = output.before
+    done = set(before.done)
+    last = before.last[-1] if before.last else {"path": None}
+    for group in everything:
+        row = group[0]
+        is_new_frame = row["path"] == last["path"] and row.get("frame") is not None
+        if row["path"] not in done or (is_new_frame and row["frame"] > last["frame"]):
+            output.write(group)
+    output.close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_what_is_known_of_a_video(tmp_path, name):
+    write(tmp_path / name, groups())
+    before = seen(tmp_path / name)
+    assert before.done == {
+        "a.jpg": True, 'odd, "name".jpg': True, "bad.jpg": False, "ö/empty.png": True,
+        "film.mp4": True,
+    }  # fmt: skip
+    assert (before.last[-1]["frame"], before.last[-1]["time"]) == (7, 0.28)
+    assert before.next_track == 2
+    assert before.last[-1]["probs"] == {"sad": 0.7, "happy": pytest.approx(0.3)}
+    assert before.last[-1]["box"] == [1.5, 2.0, 30.25, 40.0]
+
+
+def test_rows_of_a_long_video_are_not_all_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, (rows_of("film.mp4", [face()], i, float(i), [0]) for i in range(1000)))
+    assert len(seen(path).last) <= 61
+
+
+def test_the_last_file_can_be_forgotten(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, list(groups())[:4])
+    kept = path.read_bytes()
+    write(path, list(groups())[4:6])
+    output = Output(path, CLASSES)
+    output.forget_last()
+    output.close()
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("text", ["hello\n", "[1]\n", '{"a": 1}\n', '{"path": 1}\n', "null\n"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_another_file_is_not_written_to(tmp_path, text, name):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match="is not an output of"):
+        Output(path, CLASSES)
+    assert path.read_text() == text
+
+
+def test_an_output_of_other_classes(tmp_path):
+    for name in ("a.jsonl", "a.csv"):
+        write(tmp_path / name, groups())
+        with pytest.raises(UserError, match="choose another --out"):
+            Output(tmp_path / name, ("happy", "sad"))
+    with pytest.raises(UserError, match=r"must end with \.jsonl or \.csv"):
+        Output(tmp_path / "a.txt", CLASSES)
+
+
+def test_without_a_file_the_rows_are_printed(capsys):
+    output = Output(None, CLASSES)
+    output.write(rows_of("a.jpg", []))
+    output.close()
+    assert json.loads(capsys.readouterr().out) == {
+        "path": "a.jpg", "frame": None, "time": None, "faces": 0,
+    }  # fmt: skip
