@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
 
 from emotion_jax.cli import common, main
 from emotion_jax.errors import UserError
@@ -25,6 +26,9 @@ SETTINGS = {
     "--training.epochs": 1,
     "--logging.progress": False,
 }
+
+
+INSTALLED = ("Always", "`emotion-jax[export]`, besides", "`emotion-jax[video]`, besides")
 
 
 def canonical(name):
@@ -104,7 +108,7 @@ def installed(wheel, tmp_path_factory):
     home = tmp_path_factory.mktemp("fresh")
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     python = home / "bin" / "python"
-    pip("install", f"{wheel}[export]", python=python)
+    pip("install", f"{wheel}[export,video]", python=python)
     return python
 
 
@@ -135,6 +139,11 @@ def test_everything_works_where_there_is_no_checkout(installed, tmp_path):
     for name in ("onnx", "stablehlo", "safetensors"):
         told = run("export", "runs/synthetic", "--format", name, "--out", f"faces.{name}")
         assert "same label for 500 of 500 drawn test faces" in told
+    data = pytest.importorskip("skimage.data")
+    Image.fromarray(data.astronaut()).save(tmp_path / "photo.jpg")
+    run("predict", "photo.jpg", "--checkpoint", "ferplus", "--out", "faces.jsonl")
+    (face,) = map(json.loads, (tmp_path / "faces.jsonl").read_text().splitlines())
+    assert (face["path"], face["label"]) == ("photo.jpg", "happy")
     program = "import emotion_jax; print(emotion_jax.__file__)"
     command = [str(installed), "-I", "-c", program]
     where = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -146,5 +155,5 @@ def test_third_party_names_all_that_a_fresh_environment_has(installed):
     paths = [str(path) for path in (installed.parents[1] / "lib").glob("*/site-packages")]
     found = {canonical(d.metadata["Name"]) for d in importlib.metadata.distributions(path=paths)}
     shown = noticed()
-    names = shown["Always"] | shown["`emotion-jax[export]`, besides"]
+    names = set().union(*(shown[part] for part in INSTALLED))
     assert found - names - {"emotion-jax", "pip", "setuptools"} == set()
