@@ -10,6 +10,7 @@ COMMANDS = {
     "predict": "name the expressions of the faces in images, folders and videos",
     "cross_validate": "train and measure a network a fold",
     "inspect_data": "find what is wrong with a folder of images, write a clean copy",
+    "compare": "compare runs on the same images",
     "info": "say what a checkpoint is",
     "card": "write a model card",
     "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",

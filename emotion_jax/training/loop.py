@@ -5,44 +5,34 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from emotion_jax import models
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset, normalisation
+from emotion_jax.data.dataset import Dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
-    calibration,
     checkpoint,
     description,
     multihost,
-    optimizer,
     saved,
     signals,
-    sizes,
     step,
-    teacher,
     transfer,
     workdir,
 )
-from emotion_jax.training import feed as feed_lib
-from emotion_jax.training import mesh as mesh_lib
-from emotion_jax.training import predict as predict_lib
+from emotion_jax.training import program as program_lib
 from emotion_jax.training import state as state_lib
 from emotion_jax.training.backup import Backup
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
+from emotion_jax.training.program import Program
 from emotion_jax.training.state import TrainState
 from emotion_jax.training.workdir import Row
-
-TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
 
 
 @dataclass(frozen=True)
@@ -64,24 +54,6 @@ class Progress:
     seconds: float
     seen: np.ndarray
     fitted: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Program:
-    """What stays the same from step to step.
-
-    ``train_step`` is that of an epoch, from 0: while images grow it differs.
-    """
-
-    config: Config
-    data: Dataset
-    feed: feed_lib.Feed
-    key: jax.Array
-    train_step: Callable[[int], TrainStep]
-    validate: Callable[[TrainState], tuple[dict[str, float], dict[str, Any]]]
-    rate: Callable[[int], Any]
-    store: checkpoint.Store
-    describe: Callable[..., dict[str, Any]]
 
 
 def train(
@@ -122,7 +94,8 @@ def _train(
 ) -> tuple[Row, ...]:
     multihost.check_same("settings", json.dumps(workdir.agreed(config)))
     multihost.check_same("images", data.fingerprint)
-    program, progress = _build(config, data, store)
+    program, state = program_lib.build(config, data, store)
+    progress = _restore(program, state)
     workdir.write_history(folder, progress.history)
     total = config.training.epochs * program.feed.steps_per_epoch
     if progress.step > total:
@@ -134,56 +107,6 @@ def _train(
         with Log(config, folder, program.feed.steps_per_epoch, progress.step) as log:
             progress = _run(program, progress, total, log, folder, on_epoch)
     return progress.history
-
-
-def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Program, Progress]:
-    mesh = mesh_lib.make()
-    feed = feed_lib.make(config, data.train, mesh)
-    mean, std = normalisation(data.train)
-    classes, size = len(data.classes), config.data.image_size
-    module = models.build(config.model, classes, size, mean, std)
-    rate = optimizer.schedule(config.training, feed.steps_per_epoch)
-    tx = optimizer.optimizer(config.training, rate)
-    if config.training.frozen_epochs:
-        frozen = round(config.training.frozen_epochs * feed.steps_per_epoch)
-        tx = optax.chain(tx, transfer.freeze(frozen))
-    weights = step.class_weights(config.training, data.train.labels, classes)
-    predict = predict_lib.make_predict(module, mesh)
-
-    def validate(state: TrainState) -> tuple[dict[str, float], dict[str, Any]]:
-        title = "validation" if config.logging.progress else ""
-        batch = predict_lib.BATCH_SIZE
-        logs, sums = predict_lib.predict(
-            predict, state.variables, data.validation, batch, mesh, title
-        )
-        if not math.isfinite(float(sums.loss)):
-            raise NonFiniteError(f"The validation loss is not finite at step {int(state.step)}.")
-        return quotients(sums), calibration.fit(logs, data.validation.labels)
-
-    names = config.training.teachers
-    teach = teacher.load(names, data.classes) if names else None
-
-    @cache
-    def train_step(side: int | None) -> TrainStep:
-        return step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side, teach
-        )
-
-    program = Program(
-        config=config,
-        data=data,
-        feed=feed,
-        key=state_lib.make_key(config.training.seed, mesh),
-        train_step=lambda epoch: train_step(sizes.side(config, epoch)),
-        validate=validate,
-        rate=rate,
-        store=store,
-        describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
-    )
-    image_shape = (size, size, config.data.channels)
-    seed, averaged = config.training.seed, config.training.average > 0
-    state = state_lib.create(module, tx, image_shape, classes, seed, mesh, averaged)
-    return program, _restore(program, state)
 
 
 def _restore(program: Program, state: TrainState) -> Progress:

@@ -94,6 +94,11 @@ def test_without_out_the_rows_are_printed(finished, tiny_tree, capsys):
     run(image, "--crop", "--checkpoint", finished, "--abstain-below", 1.0)
     (row,) = [json.loads(line) for line in io.StringIO(capsys.readouterr().out)]
     assert (row["path"], row["abstained"]) == (str(image), True)
+    run(image, "--crop", "--checkpoint", finished, "--without", "happy")
+    fewer = json.loads(capsys.readouterr().out)["probs"]
+    assert list(fewer) == ["angry", "sad"]
+    ratio = row["probs"]["angry"] / row["probs"]["sad"]
+    assert fewer["angry"] / fewer["sad"] == pytest.approx(ratio, rel=1e-4)
 
 
 def test_bad_input_is_a_sentence(finished, photos, tmp_path, capsys):
