@@ -24,7 +24,7 @@ class Export:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step) or one step's directory."""
+    """A workdir (its best step), one step's directory, or weights by their file or name."""
     format: Literal["onnx", "stablehlo", "safetensors"]
     """onnx: ONNX Runtime, browsers, phones; stablehlo: JAX without this package; safetensors: the
     arrays and their description."""
@@ -36,7 +36,7 @@ class Export:
     tolerance: float = 1e-4
     """Largest difference of a probability from JAX's; past it nothing is written and the exit
     status is 1."""
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "int8"] = "float32"
     """Of the kernels in a safetensors file."""
 
 

@@ -67,7 +67,7 @@ def export(
       out: the file; replaced if it is an export of that format.
       split: the images to compare on.
       tolerance: largest difference of a probability.
-      dtype: of the kernels in a safetensors file, "float32" or "float16".
+      dtype: of the kernels in a safetensors file, as in ``weights.write``.
       progress: show bars.
 
     Raises:

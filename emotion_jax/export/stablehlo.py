@@ -6,8 +6,10 @@ temperature are inside, and each platform has the convolutions that are fastest 
 beside it, has the classes and whatever else ``function.describe`` says, and the SHA-256 of FILE.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -32,7 +34,8 @@ def write(path: Path, trained: Trained) -> None:
     (batch,) = export.symbolic_shape("N")
     images = jax.ShapeDtypeStruct((batch, *function.image_shape(trained)), np.uint8)
     apply = jax.jit(function.probabilities(trained))
-    exported = export.export(apply, platforms=PLATFORMS)(images)
+    with _no_locations():
+        exported = export.export(apply, platforms=PLATFORMS)(images)
     data = bytes(exported.serialize())
     about = function.describe(trained) | {
         "platforms": list(PLATFORMS),
@@ -42,6 +45,18 @@ def write(path: Path, trained: Trained) -> None:
     with files.reported(path):
         files.write_text_atomic(_beside(path), json.dumps(about, indent=2) + "\n")
         files.write_bytes_atomic(path, data)
+
+
+@contextlib.contextmanager
+def _no_locations() -> Iterator[None]:
+    """Within, programs do not carry the paths and lines of the code that they come from."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _beside(path: Path) -> Path:

@@ -57,7 +57,7 @@ def write(path: Path, trained: "Trained", dtype: Dtype = "float32") -> None:
     description = json.dumps(_portable(trained.description), allow_nan=False)
     metadata = {"description": description, "sha256": digest(description, arrays)}
     with files.reported(path):
-        files.write_bytes_atomic(path, safetensors.numpy.save(arrays, metadata))
+        files.write_bytes_atomic(path, _in_order(safetensors.numpy.save(arrays, metadata)))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
@@ -92,6 +92,14 @@ def digest(description: str, arrays: Mapping[str, np.ndarray]) -> str:
         sha.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    """The file with a sorted header: the library's order of the metadata is another every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # the arrays stay aligned
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def _stored(name: str, array: np.ndarray, dtype: Dtype) -> dict[str, np.ndarray]:

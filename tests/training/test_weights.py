@@ -47,6 +47,12 @@ def test_float32_is_the_same_bits(model, written):
     np.testing.assert_array_equal(logits(read), logits(model))
 
 
+def test_a_model_is_always_the_same_bytes(model, written, tmp_path):
+    for _ in range(4):
+        weights.write(tmp_path / "a", model)
+        assert (tmp_path / "a").read_bytes() == (written / "float32.safetensors").read_bytes()
+
+
 def test_float16_halves_the_kernels_and_nothing_else(model, written):
     read = trained.load(written / "float16.safetensors")
     for name, array in leaves(model).items():

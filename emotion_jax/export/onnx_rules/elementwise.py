@@ -67,10 +67,11 @@ def _div(call: Call, a: Value, b: Value) -> Value:
 
 def _max(call: Call, a: Value, b: Value) -> Value:
     for x, constant in ((a, b), (b, a)):
-        if isinstance(constant, np.ndarray) and (constant == 0).all():
-            return unary("Relu")(call, x)
-        if isinstance(constant, np.ndarray) and np.isneginf(constant).all():
-            return x
+        if isinstance(constant, np.ndarray) and constant.size == 1:
+            if constant.item() == 0:
+                return unary("Relu")(call, x)
+            if constant.item() == -np.inf:
+                return x
     return binary("Max")(call, a, b)
 
 
