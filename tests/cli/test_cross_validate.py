@@ -104,7 +104,7 @@ def predictions(workdir):
 
 def test_one_program_for_all_folds(finished):
     _, compiled = finished
-    assert compiled[0] > 5
+    assert compiled[0] > max(compiled[1:])
     # What is left is the key and the state's beginning, whose seed is another in every fold.
     assert max(compiled[1:]) <= 2
 

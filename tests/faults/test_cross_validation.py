@@ -31,7 +31,9 @@ def start(tree, workdir):
     command += ["--data", tree, "--workdir", workdir]
     command += [part for pair in SETTINGS.items() for part in pair]
     with (workdir.parent / f"{workdir.name}.said").open("a") as said:
-        return subprocess.Popen([str(part) for part in command], stdout=said, stderr=said)
+        environment = os.environ | {"EMOTION_JAX_CACHE": str(workdir.parent / "cache")}
+        words = [str(part) for part in command]
+        return subprocess.Popen(words, stdout=said, stderr=said, env=environment)
 
 
 def finish(tree, workdir):
