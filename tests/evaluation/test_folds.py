@@ -79,6 +79,8 @@ def test_nobody_and_no_image_is_on_two_sides(people):
 
 
 def test_what_a_program_depends_on_is_the_same_for_all_folds(people):
+    # Before, the folds by groups are so uneven that they are not filled up to one size.
+    pytest.importorskip("sklearn", minversion="1.7")
     whole, _, _, _, cut = people
     mean_std = normalisation(whole.train)
     for fold in cut:
