@@ -89,8 +89,8 @@ def _bins(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
             wide: dict[str, Any] = {"linewidth": 7, "colors": colour, "alpha": 0.75}
             axes.vlines(confidence[chosen], *ends, label=name, **wide)
     axes.errorbar(
-        confidence, accuracy, np.stack([accuracy - low, high - accuracy]), color=BLUE, fmt="o", markersize=5,
-        elinewidth=1.3, capsize=2.5, label="Accuracy",
+        confidence, accuracy, np.stack([accuracy - low, high - accuracy]), color=BLUE, fmt="o",
+        markersize=5, elinewidth=1.3, capsize=2.5, label="Accuracy",
     )  # fmt: skip
 
 
