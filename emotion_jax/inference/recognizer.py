@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class Recognizer:
         detector: str | Detector = "mtcnn",
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
+        without: Collection[str] = (),
     ) -> "Recognizer":
         """Build the network of a checkpoint.
 
@@ -96,12 +97,15 @@ class Recognizer:
             treated as those of training) or your own.
           abstain_below: faces whose best class is less probable are marked ``abstained``.
           pixel_cap: images with more pixels are refused.
+          without: classes to leave out (of "ferplus" contempt, for the usual seven); the others
+            share their probability in proportion.
 
         Raises:
-          UserError: there is no such checkpoint, it is damaged or of another version, or what the
-            detector needs is not installed.
+          UserError: there is no such checkpoint, it is damaged or of another version, it has no
+            such class, or what the detector needs is not installed.
         """
         trained = trained_lib.load(trained_lib.resolve(Path(checkpoint)))
+        trained = trained_lib.without(trained, without) if without else trained
         return cls(trained, detector, abstain_below, pixel_cap)
 
     @property

@@ -215,6 +215,19 @@ def test_rows_on_standard_output(finished, astronaut, capsys):
     assert bad["error"] == "unreadable (No such file or directory)"
 
 
+def test_classes_left_out(finished, tiny_tree, tmp_path):
+    image = next((tiny_tree / "test" / "sad").iterdir())
+    argv = [image, "--crop", "--checkpoint", finished, "--out"]
+    run(*argv, tmp_path / "a.jsonl", "--abstain-below", 1.0)
+    (row,) = read(tmp_path / "a.jsonl")
+    assert row["abstained"]
+    run(*argv, tmp_path / "b.jsonl", "--without", "happy")
+    (fewer,) = read(tmp_path / "b.jsonl")
+    assert list(fewer["probs"]) == ["angry", "sad"]
+    ratio = row["probs"]["angry"] / row["probs"]["sad"]
+    assert fewer["probs"]["angry"] / fewer["probs"]["sad"] == pytest.approx(ratio, rel=1e-4)
+
+
 def test_bad_input_gets_a_sentence(finished, tmp_path, astronaut, capsys):
     gone = tmp_path / "gone.jpg"
     assert "None of the 1 files could be read" in refused(capsys, gone, "--checkpoint", finished)
