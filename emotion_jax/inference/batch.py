@@ -103,7 +103,10 @@ class Batch:
 
     def _picture(self, one: Input, result: Result, target: Path) -> None:
         # Read once more: to keep every image until its faces are named would take much memory.
-        image = images.open_image(one.path, self._recognizer.preprocess)
+        try:
+            image = images.open_image(one.path, self._recognizer.preprocess)
+        except BadImage:  # it was there a moment ago
+            return
         picture = annotate.draw(image, result.faces)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(target.with_name(f"{target.name}.jpg"), annotate.jpeg(picture))

@@ -17,7 +17,7 @@ from emotion_jax.errors import UserError, choose
 from emotion_jax.inference import faces as faces_lib
 from emotion_jax.inference import images
 from emotion_jax.inference.face import Box, Face, plain
-from emotion_jax.inference.faces import Detection, Detector
+from emotion_jax.inference.faces import Detection, Detector, WholeImage
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import trained as trained_lib
 from emotion_jax.training.predict import BATCH_SIZE, make_predict
@@ -25,7 +25,8 @@ from emotion_jax.training.trained import Trained
 
 # Photographs of phones have 50 million pixels; Pillow warns of bombs from 89 million.
 PIXEL_CAP = 80_000_000
-CHUNK = 256  # images, or faces, that are gathered before the network sees them
+FACES = 256  # that are gathered before the network sees them
+PHOTOGRAPHS = 32  # that are at most: to find their faces takes far longer than the network
 WORKERS = 4  # threads that read images and look for faces
 
 
@@ -137,15 +138,18 @@ class Recognizer:
         raise AssertionError
 
     def results(
-        self, sources: Iterable[Any], chunk: int = CHUNK, workers: int = WORKERS
+        self, sources: Iterable[Any], chunk: int | None = None, workers: int = WORKERS
     ) -> Iterator[Result]:
         """As ``predict`` for an iterator, but what cannot be read is a result with its reason.
 
         Args:
           sources: images; taken ahead of the results, by 4 * workers + chunk at most.
-          chunk: images that are gathered for the network at a time, at most.
+          chunk: images that are gathered for the network at a time, at most; None: FACES where
+            each image is one, or else PHOTOGRAPHS.
           workers: threads that read images and look for faces.
         """
+        if chunk is None:
+            chunk = FACES if isinstance(self._detector, WholeImage) else PHOTOGRAPHS
         seen = in_order(self._find, sources, workers)
         for batch in _batches(seen, chunk):
             crops = np.concatenate([one.crops for one in batch])
@@ -262,13 +266,13 @@ class Recognizer:
 
 
 def _batches(found: Iterator[_Found], chunk: int) -> Iterator[list[_Found]]:
-    """Images in a row, until there are ``chunk`` of them or CHUNK faces."""
+    """Images in a row, until there are ``chunk`` of them or FACES faces."""
     batch: list[_Found] = []
     faces = 0
     for one in found:
         batch.append(one)
         faces += len(one.crops)
-        if len(batch) >= chunk or faces >= CHUNK:
+        if len(batch) >= chunk or faces >= FACES:
             yield batch
             batch, faces = [], 0
     if batch:

@@ -56,6 +56,8 @@ def test_fer(photograph, mtcnn, checkpoint, tmp_path):
     assert {name: round(p, 2) for name, p in face.probs.items()} == found["emotions"]
     Image.fromarray(photograph[..., ::-1]).save(tmp_path / "a.png")
     assert detector.detect_emotions(str(tmp_path / "a.png")) == [found]
+    empty = np.zeros((90, 100, 3), np.uint8)
+    assert detector.batch_detect_emotions([photograph, empty]) == [[found], []]
 
 
 def test_fer_without_a_face_and_with_boxes_of_ones_own(photograph):
