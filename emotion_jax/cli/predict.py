@@ -30,6 +30,9 @@ class Predict:
     """Folder for pictures and videos with the faces framed and named, and timelines of videos."""
     detector: Literal["mtcnn", "haar", "none"] = "mtcnn"
     """What finds the faces; none: the images are faces already."""
+    min_face: Annotated[int, tyro.conf.arg(name="min-face")] = 20
+    """Smallest face that is looked for, pixels (of images with more than 1280 a side: at that
+    size); the larger, the faster."""
     crop: bool = False
     """The images are faces already (--detector none)."""
     abstain_below: Annotated[float, tyro.conf.arg(name="abstain-below")] = 0.0
@@ -66,7 +69,11 @@ def _predict(args: Predict) -> None:
     detector = "none" if args.crop else args.detector
     with compilation.cached(cache_dir() / "xla"):
         recognizer = Recognizer.load(
-            args.checkpoint, detector, args.abstain_below, without=args.without
+            args.checkpoint,
+            detector,
+            args.abstain_below,
+            without=args.without,
+            min_face=args.min_face,
         )
         output = Output(args.out, recognizer.classes)
         try:

@@ -50,9 +50,11 @@ class Face:
 
 def plain(values: np.ndarray) -> Any:
     """Nested lists of numbers with eight significant digits, as in evaluate.py's predictions."""
-    if values.ndim == 0:
-        return float(f"{values:.8g}")
-    return [plain(value) for value in values]
+    return _plain(values.tolist())
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, list) else float(f"{value:.8g}")
 
 
 def to_frame(results: Iterable[Sequence[Face]], paths: Sequence[str] | None = None) -> Any:

@@ -117,11 +117,29 @@ class Haar:
         )
 
 
-DETECTORS: Mapping[str, Callable[[], Detector]] = {
+# Name -> from the smallest face that is looked for, pixels.
+DETECTORS: Mapping[str, Callable[[int], Detector]] = {
     "mtcnn": Mtcnn,
     "haar": Haar,
-    "none": WholeImage,
+    "none": lambda _: WholeImage(),
 }
+
+
+def make_detector(name: str, min_face: int = MIN_FACE) -> Detector:
+    """The detector of a name.
+
+    Args:
+      name: "mtcnn", "haar" or "none".
+      min_face: faces with a shorter side are not looked for, pixels, where the image's longest
+        side is SIDE at most; the larger, the faster.
+
+    Raises:
+      UserError: there is no such detector, what it needs is not installed, or ``min_face`` is out
+        of range.
+    """
+    if not MIN_FACE <= min_face <= SIDE:
+        raise UserError(f"The smallest face is {min_face} pixels; use {MIN_FACE} to {SIDE}.")
+    return choose(DETECTORS, name, "the detector")(min_face)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from emotion_jax.data.preprocess import BadImage, Preprocess
 from emotion_jax.data.threads import in_order
-from emotion_jax.errors import UserError, choose
+from emotion_jax.errors import UserError
 from emotion_jax.inference import faces as faces_lib
 from emotion_jax.inference import images
 from emotion_jax.inference.face import Box, Face, plain
@@ -61,12 +61,13 @@ class Recognizer:
         detector: str | Detector = "mtcnn",
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
+        min_face: int = faces_lib.MIN_FACE,
     ) -> None:
         """See ``load``."""
         if not 0.0 <= abstain_below <= 1.0:
             raise UserError(f"abstain_below is {abstain_below}; it is a probability, 0 to 1.")
         if isinstance(detector, str):
-            detector = choose(faces_lib.DETECTORS, detector, "the detector")()
+            detector = faces_lib.make_detector(detector, min_face)
         about = trained.description
         self.trained = trained
         self.abstain_below = abstain_below
@@ -88,6 +89,7 @@ class Recognizer:
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
         without: Collection[str] = (),
+        min_face: int = faces_lib.MIN_FACE,
     ) -> "Recognizer":
         """Build the network of a checkpoint.
 
@@ -100,6 +102,7 @@ class Recognizer:
           pixel_cap: images with more pixels are refused.
           without: classes to leave out (of "ferplus" contempt, for the usual seven); the others
             share their probability in proportion.
+          min_face: smallest face that is looked for by name, pixels (see ``make_detector``).
 
         Raises:
           UserError: there is no such checkpoint, it is damaged or of another version, it has no
@@ -107,7 +110,7 @@ class Recognizer:
         """
         trained = trained_lib.load(trained_lib.resolve(Path(checkpoint)))
         trained = trained_lib.without(trained, without) if without else trained
-        return cls(trained, detector, abstain_below, pixel_cap)
+        return cls(trained, detector, abstain_below, pixel_cap, min_face)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -94,6 +94,16 @@ def test_the_eyes_are_made_level(astronaut, mtcnn, mode, angle):
     assert far < near - 0.02
 
 
+@pytest.mark.parametrize("name", ["mtcnn", "haar"])
+def test_the_smallest_face(astronaut, name):
+    sizes = {min_face: len(faces.make_detector(name, min_face).detect([astronaut])[0])
+             for min_face in (20, 80, 200)}  # fmt: skip
+    assert sizes == {20: 1, 80: 1, 200: 0}
+    for wrong in (0, 19, 5000):
+        with pytest.raises(UserError, match="use 20 to 1280"):
+            faces.make_detector(name, wrong)
+
+
 def test_a_convention_of_another_version():
     with pytest.raises(UserError, match="the checkpoint's crop: 'round'"):
         faces.framing("round")
