@@ -132,13 +132,13 @@ class Recognizer:
           UserError: an image cannot be read (``results`` goes on instead), or is none.
         """
         if images.is_single(source):
-            return next(self._faces([source]))
+            (faces,) = self._faces([source])
+            return faces
         if isinstance(source, Sequence | np.ndarray):
             return list(self._faces(source))
         if isinstance(source, Iterable):
             return self._faces(source)
-        images.open_image(source, self.preprocess)  # says what an image is
-        raise AssertionError
+        raise images.refusal(source)
 
     def results(
         self, sources: Iterable[Any], chunk: int | None = None, workers: int = WORKERS
