@@ -15,7 +15,7 @@ from emotion_jax.data.preprocess import BadImage, Preprocess
 from emotion_jax.data.threads import in_order
 from emotion_jax.errors import UserError
 from emotion_jax.inference import faces as faces_lib
-from emotion_jax.inference import images
+from emotion_jax.inference import framing, images
 from emotion_jax.inference.face import Box, Face, plain
 from emotion_jax.inference.faces import Detection, Detector, WholeImage
 from emotion_jax.training import mesh as mesh_lib
@@ -72,7 +72,7 @@ class Recognizer:
         self.trained = trained
         self.abstain_below = abstain_below
         self._detector = detector
-        self._framing = faces_lib.framing(about["crop"])
+        self._framing = framing.of_convention(about["crop"])
         self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
         self._mesh = mesh_lib.make()
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
@@ -248,7 +248,7 @@ class Recognizer:
         except BadImage as error:
             return _Found((), none, str(error))
         found = find(image)
-        views = (faces_lib.cut(image, detection, self._framing) for detection in found)
+        views = (framing.cut(image, detection, self._framing) for detection in found)
         crops = [self.preprocess.convert(view) for view in views]
         return _Found(found, np.stack(crops) if crops else none)
 
