@@ -1,13 +1,11 @@
 """From images to the expressions of the faces in them."""
 
 import itertools
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -18,9 +16,8 @@ from emotion_jax.inference import faces as faces_lib
 from emotion_jax.inference import framing, images
 from emotion_jax.inference.face import Box, Face, plain
 from emotion_jax.inference.faces import Detection, Detector, WholeImage
-from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.inference.network import Network
 from emotion_jax.training import trained as trained_lib
-from emotion_jax.training.predict import BATCH_SIZE, make_predict
 from emotion_jax.training.trained import Trained
 
 # Photographs of phones have 50 million pixels; Pillow warns of bombs from 89 million.
@@ -74,12 +71,7 @@ class Recognizer:
         self._detector = detector
         self._framing = framing.of_convention(about["crop"])
         self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
-        self._mesh = mesh_lib.make()
-        self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
-        heat = trained.temperature
-        self._predict: Any = make_predict(trained.module, self._mesh, temperature=heat)
-        self._compiled: dict[int, Callable[..., Any]] = {}
-        self._lock = threading.Lock()
+        self._network = Network(trained)
 
     @classmethod
     def load(
@@ -156,7 +148,7 @@ class Recognizer:
         seen = in_order(self._find, sources, workers)
         for batch in _batches(seen, chunk):
             crops = np.concatenate([one.crops for one in batch])
-            probs = iter(self._probabilities(crops))
+            probs = iter(self._network.probabilities(crops))
             for one in batch:
                 said = zip(one.detections, probs, strict=False)  # those of this image, no more
                 yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
@@ -177,7 +169,7 @@ class Recognizer:
         found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
         if found.error is not None:
             raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
-        rows = self._probabilities(found.crops)
+        rows = self._network.probabilities(found.crops)
         return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
@@ -198,35 +190,7 @@ class Recognizer:
                 f"Faces are uint8 [N, {size}, {size}, {channels}] for this checkpoint, "
                 f"not {faces.dtype} {list(faces.shape)}."
             )
-        return self._probabilities(faces).astype(np.float32)
-
-    def _probabilities(self, faces: np.ndarray) -> np.ndarray:
-        """As evaluation has them: float64 [N, K]."""
-        logs = [np.empty((0, len(self.classes)), np.float32)]
-        for start in range(0, len(faces), BATCH_SIZE):
-            logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
-        probs = np.exp(np.concatenate(logs).astype(np.float64))
-        return probs / probs.sum(axis=1, keepdims=True)
-
-    def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
-        """Of at most BATCH_SIZE faces, padded to the next power of two."""
-        size = self._bucket(len(faces))
-        padded = np.zeros((size, *faces.shape[1:]), np.uint8)
-        padded[: len(faces)] = faces
-        # The program is evaluation's own, so that its bits are too; its sums are of no use here.
-        arrays = (padded, np.zeros(size, np.int32), np.zeros(size, bool))
-        placed = jax.device_put(arrays, mesh_lib.by_batch(self._mesh))
-        with self._lock:
-            if size not in self._compiled:
-                lowered = self._predict.lower(self._variables, *placed)
-                self._compiled[size] = lowered.compile()
-        logs, _ = self._compiled[size](self._variables, *placed)
-        return np.asarray(logs)[: len(faces)]
-
-    def _bucket(self, n: int) -> int:
-        """The batch that is compiled for n faces: a power of two that the devices can share."""
-        size = 1 << (n - 1).bit_length()
-        return -(-size // self._mesh.size) * self._mesh.size
+        return self._network.probabilities(faces).astype(np.float32)
 
     def _faces(self, sources: Iterable[Any]) -> Iterator[list[Face]]:
         ours, theirs = itertools.tee(sources)

@@ -129,9 +129,9 @@ def test_an_array_of_images_is_a_list_of_them(of_faces):
 
 def test_one_compilation_a_bucket(trained):
     recognizer = Recognizer(trained, "none")
-    lower, lowered = recognizer._predict.lower, []
-    recognizer._predict = type("Counting", (), {})()
-    recognizer._predict.lower = lambda *args: lowered.append(len(args[1])) or lower(*args)
+    lower, lowered = recognizer._network._program.lower, []
+    recognizer._network._program = type("Counting", (), {})()
+    recognizer._network._program.lower = lambda *args: lowered.append(len(args[1])) or lower(*args)
     for n in (1, 3, 8, 9, 16, 30, 2, 12):
         recognizer.predict(list(noise(n)))
     assert lowered == [8, 16, 32]  # powers of two, at least the eight devices
@@ -151,7 +151,7 @@ def test_threads_share_a_recognizer(trained, astronaut):
     with ThreadPoolExecutor(6) as pool:
         for seen in pool.map(work, range(6)):
             assert [seen[i] for i in range(len(images))] == expected
-    assert list(shared._compiled) == [8]
+    assert list(shared._network._compiled) == [8]
 
 
 def test_an_iterator_is_read_ahead_of_no_further_than_promised(of_faces):

@@ -193,12 +193,12 @@ def test_few_frames_are_in_memory_at_a_time(of_faces, film, monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_twenty_minutes_and_every_time_is_right(of_faces, film):
-    """36,000 frames at a variable rate; peak memory after the first tenth and at the end."""
+def test_memory_is_flat_over_an_hour_and_every_time_is_right(of_faces, film):
+    """36,000 frames at a variable rate, ten a second; memory after the first tenth and later."""
     n = 36_000
-    times = np.cumsum(np.random.default_rng(0).integers(20, 47, n))
+    times = np.cumsum(np.random.default_rng(0).integers(60, 142, n))
     path = film("long.mkv", (pictures(256) * (n // 256 + 1))[:n], times)
-    assert times[-1] > 1_180_000
+    assert times[-1] > 3_600_000
 
     def resident():
         with open("/proc/self/statm") as file:

@@ -1,0 +1,55 @@
+"""A checkpoint's network, compiled once for each batch size that it is asked for."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training.predict import BATCH_SIZE, make_predict
+from emotion_jax.training.trained import Trained
+
+
+class Network:
+    """Faces in, calibrated probabilities out. Any number of threads may call one at once."""
+
+    def __init__(self, trained: Trained) -> None:
+        """Put the checkpoint's arrays on the devices; nothing is compiled yet."""
+        self._classes = len(trained.classes)
+        self._mesh = mesh_lib.make()
+        self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
+        heat = trained.temperature
+        # Evaluation's own program, so that its bits are evaluation's too.
+        self._program: Any = make_predict(trained.module, self._mesh, temperature=heat)
+        self._compiled: dict[int, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+
+    def probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """Of uint8 [N, S, S, C] float64 [N, K], as evaluation has them; rows sum to 1."""
+        logs = [np.empty((0, self._classes), np.float32)]
+        for start in range(0, len(faces), BATCH_SIZE):
+            logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
+        probs = np.exp(np.concatenate(logs).astype(np.float64))
+        return probs / probs.sum(axis=1, keepdims=True)
+
+    def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """Of at most BATCH_SIZE faces, padded to the next power of two."""
+        size = self._bucket(len(faces))
+        padded = np.zeros((size, *faces.shape[1:]), np.uint8)
+        padded[: len(faces)] = faces
+        # The program also sums up how right it is, which is of no use here.
+        arrays = (padded, np.zeros(size, np.int32), np.zeros(size, bool))
+        placed = jax.device_put(arrays, mesh_lib.by_batch(self._mesh))
+        with self._lock:
+            if size not in self._compiled:
+                lowered = self._program.lower(self._variables, *placed)
+                self._compiled[size] = lowered.compile()
+        logs, _ = self._compiled[size](self._variables, *placed)
+        return np.asarray(logs)[: len(faces)]
+
+    def _bucket(self, n: int) -> int:
+        """The batch that is compiled for n faces: a power of two that the devices can share."""
+        size = 1 << (n - 1).bit_length()
+        return -(-size // self._mesh.size) * self._mesh.size
