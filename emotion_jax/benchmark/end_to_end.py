@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset
+from emotion_jax.data.split import Dataset
 from emotion_jax.training import loop, workdir
 
 VALIDATION = 64  # images; validation is not what is timed

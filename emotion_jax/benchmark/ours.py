@@ -19,6 +19,7 @@ from emotion_jax import models
 from emotion_jax.benchmark import chips, end_to_end
 from emotion_jax.benchmark import network as network_lib
 from emotion_jax.data import dataset
+from emotion_jax.data.split import normalisation
 from emotion_jax.models import lowering
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import optimizer, state, step
@@ -44,7 +45,7 @@ class Contender:
         self._mesh = mesh_lib.make()
         mesh_lib.check_batch(self._mesh, config.training.batch_size)
         self._classes, size = len(data.classes), config.data.image_size
-        mean, std = dataset.normalisation(data.train)
+        mean, std = normalisation(data.train)
         self._module = models.build(config.model, self._classes, size, mean, std)
         rate = optimizer.schedule(config.training, steps_per_epoch=1000)
         self._tx = optimizer.optimizer(config.training, rate)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from emotion_jax import files
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset
+from emotion_jax.data.split import Dataset
 from emotion_jax.evaluation import fold_plots, pooled, report, scheme_file, summary
 from emotion_jax.evaluation import folds as folds_lib
 from emotion_jax.evaluation.evaluate import evaluate

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.evaluation import calibration, conformal, metrics, report, selective
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib

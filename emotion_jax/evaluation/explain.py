@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.evaluation import explain_plots
 from emotion_jax.training.predict import log_probabilities
 from emotion_jax.training.trained import Trained

@@ -9,7 +9,7 @@ import numpy as np
 
 from emotion_jax.config import Config
 from emotion_jax.data import near, splits, subjects
-from emotion_jax.data.dataset import Dataset, Split, normalisation
+from emotion_jax.data.split import Dataset, Split, normalisation
 from emotion_jax.errors import UserError
 
 SEEDS = 2**32

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.evaluation.metrics import wilson_interval
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_jax import files
-from emotion_jax.data.dataset import Dataset
+from emotion_jax.data.split import Dataset
 from emotion_jax.evaluation import plots
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.training import multihost

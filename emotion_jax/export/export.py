@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from emotion_jax import files
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError, choose
 from emotion_jax.export import function, onnx, parity, safetensors, stablehlo
 from emotion_jax.training.trained import Trained

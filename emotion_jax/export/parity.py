@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.export.function import Runner
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib

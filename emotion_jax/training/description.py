@@ -6,8 +6,8 @@ from typing import Any
 
 from emotion_jax import __version__
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset
 from emotion_jax.data.preprocess import CONVENTION
+from emotion_jax.data.split import Dataset
 from emotion_jax.training.predict import VIEWS
 from emotion_jax.training.workdir import Row
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from emotion_jax.config import Config
 from emotion_jax.data import resident, stream, tfdata
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.training import dispatch
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.step import Batch, Prepare, Take

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset
+from emotion_jax.data.split import Dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
     checkpoint,

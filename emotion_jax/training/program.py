@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from emotion_jax import models
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset, normalisation
+from emotion_jax.data.split import Dataset, normalisation
 from emotion_jax.errors import NonFiniteError
 from emotion_jax.training import (
     calibration,

@@ -9,6 +9,7 @@ from PIL import Image
 from emotion_jax.config import DataSettings
 from emotion_jax.data import dataset, folder, synthetic, votes
 from emotion_jax.data.ingest import image_hash
+from emotion_jax.data.split import Split, normalisation
 from emotion_jax.errors import UserError
 
 TINY = 1e-9  # GiB: nothing is held in memory
@@ -88,7 +89,7 @@ def test_every_image_is_in_one_split_and_all_that_is_said_of_it_is_aligned(tree,
 
 
 def test_from_disk_as_from_memory(tree, monkeypatch):
-    monkeypatch.setattr(dataset, "CHUNK", 3)  # the last one is not full
+    monkeypatch.setattr("emotion_jax.data.split.CHUNK", 3)  # the last one is not full
     memory, disk = (dataset.load(settings(tree, memory_limit=limit)) for limit in (4.0, TINY))
     assert disk.fingerprint == memory.fingerprint
     indices = np.array([3, 0, 3, 7, 1])  # in any order, and more than once
@@ -96,7 +97,7 @@ def test_from_disk_as_from_memory(tree, monkeypatch):
     for one, other in ((memory.train, disk.train), (memory.validation, disk.validation)):
         np.testing.assert_array_equal(everything(one), everything(other))
         assert (one.paths, one.labels.tolist()) == (other.paths, other.labels.tolist())
-    assert dataset.normalisation(memory.train) == dataset.normalisation(disk.train)
+    assert normalisation(memory.train) == normalisation(disk.train)
 
 
 def test_memory_limit_counts_the_decoded_bytes(tree):
@@ -308,11 +309,11 @@ def test_a_subset_of_a_subset(tree):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("chunk", [3, 4096])
 def test_normalisation_is_that_of_numpy(tmp_path, channels, chunk, monkeypatch):
-    monkeypatch.setattr(dataset, "CHUNK", chunk)
+    monkeypatch.setattr("emotion_jax.data.split.CHUNK", chunk)
     root = grow(tmp_path / "faces", "train", rgb=True)
     train = dataset.load(settings(root, channels=channels)).train
     pixels = everything(train).astype(np.float64) / 255
-    mean, std = dataset.normalisation(train)
+    mean, std = normalisation(train)
     assert len(mean) == len(std) == channels
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), atol=6e-7)
     np.testing.assert_allclose(std, pixels.std((0, 1, 2)), atol=6e-7)
@@ -322,8 +323,8 @@ def test_normalisation_is_that_of_numpy(tmp_path, channels, chunk, monkeypatch):
 
 def test_the_deviation_of_a_constant_is_not_zero():
     source = np.full((4, 8, 8, 1), 51, np.uint8)
-    split = dataset.Split("x", source, np.arange(4), np.zeros(4, np.int32), None, ("",) * 4)
-    assert dataset.normalisation(split) == ((0.2,), (1e-6,))
+    split = Split("x", source, np.arange(4), np.zeros(4, np.int32), None, ("",) * 4)
+    assert normalisation(split) == ((0.2,), (1e-6,))
 
 
 # load_split

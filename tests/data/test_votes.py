@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_jax.data import votes
-from emotion_jax.data.dataset import Split, relabelled
+from emotion_jax.data.dataset import relabelled
+from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError
 
 HEADER = "image,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face\n"

@@ -8,7 +8,7 @@ from flax import linen as nn
 from PIL import Image
 
 from emotion_jax import models
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.evaluation import explain
 
 MODELS = {

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset, Split, normalisation
+from emotion_jax.data.split import Dataset, Split, normalisation
 from emotion_jax.errors import UserError
 from emotion_jax.evaluation import folds
 from emotion_jax.evaluation.folds import Scheme

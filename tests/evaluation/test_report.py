@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import calibration, calibration_plots, metrics, report
+from emotion_jax.evaluation import calibration, calibration_plots, metrics, page, report
 
 CLASSES = ["angry", "disgust", "happy", "悲しい <b>"]
 EVIL = '<script>alert("1")</script>,\n"x".png'
@@ -81,30 +81,30 @@ def test_csv_byte_for_byte():
 
 
 def test_html_escapes_and_needs_nothing(written):
-    page = (written / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in page
-    assert "悲しい &lt;b&gt;" in page
-    assert "runs/&lt;i&gt;/" in page
-    assert "see &lt;http&gt;" in page
-    assert not re.search(r"https?://|<link|<iframe|@import|url\(", page)
-    sources = re.findall(r'src="([^"]{30})', page)
+    text = (written / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in text
+    assert "悲しい &lt;b&gt;" in text
+    assert "runs/&lt;i&gt;/" in text
+    assert "see &lt;http&gt;" in text
+    assert not re.search(r"https?://|<link|<iframe|@import|url\(", text)
+    sources = re.findall(r'src="([^"]{30})', text)
     assert len(sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 
 def test_html_says_what_was_measured(case, written):
-    page = (written / "report.html").read_text(encoding="utf-8")
+    text = (written / "report.html").read_text(encoding="utf-8")
     content = case[0]
     for value in (content["accuracy"], *content["accuracy_interval"], content["keras_recall"]):
-        assert f"{value:.1%}" in page
+        assert f"{value:.1%}" in text
     for phrase in ("on the test split", "best validation accuracy", "min 5", "1, 0.25, yes"):
-        assert phrase in page
+        assert phrase in text
     for phrase in ("f00d", "jax 0.10.2, emotion_jax 1", "training.epochs = 3", "<details>"):
-        assert phrase in page
-    assert "3 of the checkpoint's 4 classes" in page
-    assert "not in this data" in page
-    assert "On the 36 images that do not occur in the training set" in page
+        assert phrase in text
+    assert "3 of the checkpoint's 4 classes" in text
+    assert "not in this data" in text
+    assert "On the 36 images that do not occur in the training set" in text
 
 
 @pytest.mark.parametrize("deduplicated", [None, {"n": 0, "accuracy": None, "f1": None}])
@@ -113,9 +113,9 @@ def test_html_of_a_perfect_single_class_run(deduplicated):
     content = metrics.compute(labels, probs, ["one"])
     content |= {"checkpoint": {}, "protocol": {}, "deduplicated": deduplicated}
     figures = dict.fromkeys(("confusion_matrix", "reliability", "selective"), b"")
-    page = report.html(content, report.mistakes(["a", "b"], labels, probs, ["one"]), figures)
-    assert "100.0%" in page
-    assert "None: every image" in page
+    text = page.html(content, report.mistakes(["a", "b"], labels, probs, ["one"]), figures)
+    assert "100.0%" in text
+    assert "None: every image" in text
 
 
 def test_mistakes_are_the_surest_first(case):

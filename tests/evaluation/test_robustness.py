@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.evaluation import robustness, robustness_plots
 from emotion_jax.evaluation.robustness import CORRUPTIONS, corrupted
 

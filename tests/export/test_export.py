@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emotion_jax.cli import export as command
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError
 from emotion_jax.export import export, onnx, parity
 from emotion_jax.training import trained, weights

@@ -6,7 +6,7 @@ import pytest
 
 from emotion_jax.config import Config, DataSettings, TrainingSettings
 from emotion_jax.data import tfdata
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError
 from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib

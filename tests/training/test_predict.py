@@ -5,7 +5,7 @@ from jax.sharding import AxisType
 
 from emotion_jax import models
 from emotion_jax.config import ModelSettings
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.predict import make_predict, predict

@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 from emotion_jax import models
 from emotion_jax.config import Config, DataSettings, ModelSettings, TrainingSettings
-from emotion_jax.data.dataset import Split
+from emotion_jax.data.split import Split
 from emotion_jax.training import feed as feed_lib
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import optimizer, state, step
