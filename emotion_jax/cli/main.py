@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
     "predict": "name the expressions of the faces in images, folders and videos",
+    "webcam": "open a page with the camera and the expressions of the faces before it",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
 
