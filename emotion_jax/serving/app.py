@@ -82,8 +82,8 @@ def _add_api(app: FastAPI, engines: Mapping[str, Engine], limits: Limits) -> Non
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "description": f"a JPEG, PNG, WebP or BMP file; at most {limits.body} bytes "
-                f"and {limits.pixels} pixels",
+                "description": f"a JPEG, PNG, WebP or BMP file of at most "
+                f"{limits.body / 2**20:g} MiB and {limits.pixels / 1e6:g} million pixels",
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
             }
         },

@@ -1,7 +1,7 @@
 // Shares of the classes over the last seconds, one above the other, drawn on a canvas.
 
 const SECONDS = 30;
-const GAP = 0.6; // seconds without a face that are left blank
+const GAP = 1; // seconds without a face that are left blank
 const STEP = 0.05; // seconds between two points
 
 export class Timeline {
@@ -51,9 +51,33 @@ export class Timeline {
     const style = getComputedStyle(this.#canvas);
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const plot = { left: 34, top: 4, width: width - 34, height: height - 22, now };
+    const plot = { left: 42, top: 4, width: width - 42, height: height - 22, now };
     drawAxes(pen, plot, style);
-    for (const run of runs(this.#points)) this.#drawRun(pen, plot, style, run);
+    const all = runs(this.#points);
+    for (const run of all) this.#drawRun(pen, plot, style, run);
+    if (all.length) this.#drawNames(pen, plot, style, all.at(-1));
+  }
+
+  // Of the classes that have much of the end of a run.
+  #drawNames(pen, plot, style, run) {
+    const { seconds, shares } = run.at(-1);
+    const end = plot.left + plot.width * (1 - (plot.now - seconds) / SECONDS);
+    pen.font = `600 11px ${style.fontFamily}`;
+    pen.textAlign = "right";
+    pen.textBaseline = "middle";
+    let low = 0;
+    shares.forEach((share, i) => {
+      const y = plot.top + plot.height * (1 - low - share / 2);
+      low += share;
+      const width = pen.measureText(this.#classes[i]).width + 12;
+      if (share * plot.height < 22 || end - width - 6 < plot.left) return;
+      pen.fillStyle = style.getPropertyValue("--card");
+      pen.beginPath();
+      pen.roundRect(end - width - 6, y - 9, width, 18, 6);
+      pen.fill();
+      pen.fillStyle = style.getPropertyValue("--ink");
+      pen.fillText(this.#classes[i], end - 12, y + 0.5);
+    });
   }
 
   #drawRun(pen, plot, style, run) {
