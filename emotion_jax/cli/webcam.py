@@ -83,7 +83,8 @@ def _webcam(args: Webcam) -> None:
             if not args.no_browser and _has_browser():
                 webbrowser.open(page)
 
-        server.run(app.build(offered, policy, limits), address, limits, certificate, started)
+        config = server.configure(app.build(offered, policy, limits), limits, certificate)
+        server.run(config, address, started)
 
 
 def _certificate(names: Sequence[str]) -> Path:

@@ -101,26 +101,9 @@ def url(address: Address, given: Policy, host: str) -> str:
     return f"{scheme}://{name}:{address.port}/{query}"
 
 
-def run(
-    app: ASGIApp,
-    address: Address,
-    limits: Limits,
-    certificate: Path | None = None,
-    started: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve until a signal comes.
-
-    Args:
-      app: from ``app.build``.
-      address: from ``bind``.
-      limits: of connections, sizes and times.
-      certificate: of HTTPS, with its key; HTTP without.
-      started: called once connections are answered.
-
-    Raises:
-      Interrupted: a signal came, and all is closed.
-    """
-    config = uvicorn.Config(
+def configure(app: ASGIApp, limits: Limits, certificate: Path | None = None) -> uvicorn.Config:
+    """Uvicorn's settings: with limits, and without all that is not needed."""
+    return uvicorn.Config(
         app,
         http=timed(limits.head_seconds),
         ws="websockets-sansio",
@@ -138,6 +121,19 @@ def run(
         h11_max_incomplete_event_size=16 * 1024,
         ssl_certfile=certificate,
     )
+
+
+def run(config: uvicorn.Config, address: Address, started: Callable[[], None]) -> None:
+    """Serve until a signal comes.
+
+    Args:
+      config: from ``configure``.
+      address: from ``bind``.
+      started: called once connections are answered.
+
+    Raises:
+      Interrupted: a signal came, and all is closed.
+    """
     with signals.deferred() as noted:
         _Server(config, noted, started).run(sockets=[address.socket])
         if signum := noted():

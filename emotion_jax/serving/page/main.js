@@ -34,15 +34,20 @@ function enter(state, text = "") {
   $("token-form").hidden = state !== "token";
   $("picture").hidden = state !== "picture";
   $("camera").textContent = camera.isOn ? "Stop camera" : "Start camera";
-  $("camera").classList.toggle("primary", !camera.isOn && notice?.action === undefined);
+  $("camera").classList.toggle("primary", state === "picture");
   $("mirror").disabled = state !== "live";
   $("camera").disabled = state === "starting" || state === "token";
+  $("open").disabled = state === "token";
   shown = null;
+  forget();
+  hint();
+}
+
+function forget() {
   answers = [];
   tracks.clear();
   view.clear();
   view.numbers({ latency: null, fps: null, count: null });
-  hint();
 }
 
 function hint(count = 1) {
@@ -63,6 +68,7 @@ async function startCamera(deviceId = "") {
     camera.stop();
     return enter(reason(error));
   }
+  if (link === "token") return stopCamera("token"); // the server has said so meanwhile
   setRatio($("video").videoWidth, $("video").videoHeight);
   setMirror(!camera.isFacingAway);
   enter("live");
@@ -90,8 +96,7 @@ async function look() {
       const { faces } = await engine.faces(frame);
       if (document.body.dataset.state === "live") show(faces, start);
     } catch {
-      view.clear(); // the engine says that it is gone, and comes back by itself
-      tracks.clear();
+      forget(); // the engine says that it is gone, and comes back by itself
     }
   }
   if (document.body.dataset.state === "live") requestFrame(look);
@@ -187,7 +192,8 @@ engine.addEventListener("link", ({ detail: { state, seconds } }) => {
   $("link").title = state === "gone" ? `next try in ${seconds} s` : "";
   if (state === "token") {
     camera.stop();
-    enter("token");
+    const isWrong = new URLSearchParams(location.search).has("token");
+    enter("token", isWrong ? "The token is not the one that the server printed when it was started." : "");
   } else if (state === "ready" && !wasReady) {
     if (document.body.dataset.state === "picture" && !shown) lookAtPicture();
     else if (document.body.dataset.state === "token") enter("idle");
