@@ -44,6 +44,8 @@ def bind(host: str, port: int) -> Address:
     Raises:
       UserError: the host is not one of this machine, or the port is taken or not allowed.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port is {port}; use 1 to 65535, or 0 for any that is free.")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -56,9 +58,9 @@ def bind(host: str, port: int) -> Address:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(place)
         bound.listen(128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         bound.close()
-        why = getattr(error, "strerror", None) or error
+        why = error.strerror or error
         raise UserError(f"Cannot listen on {host} port {port}: {why}; try another.") from None
     name, number = bound.getsockname()[:2]
     return Address(bound, host, number, ipaddress.ip_address(name.split("%")[0]).is_loopback)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -93,6 +94,9 @@ async def _answer(
             result = await look(frame)
         except Busy:
             raise Closing(LATER, "too many frames are waiting") from None
+        except Exception:
+            logging.getLogger(__name__).exception("A frame could not be looked at")
+            raise Closing(INTERNAL, "the server has failed") from None
         if result.error is not None:
             raise Closing(INVALID, result.error)
         spent = round(1000 * (time.perf_counter() - came), 1)

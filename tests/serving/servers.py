@@ -38,10 +38,10 @@ def make_engine(work=found_one, size=8, limit=32):
 
 
 @contextlib.contextmanager
-def running(engines=None, policy=None, limits=None, certificate=None):
+def running(engines=None, policy=None, limits=None, certificate=None, host="127.0.0.1"):
     """The port of a server in a thread."""
     limits = limits or Limits()
-    address = server.bind("127.0.0.1", 0)
+    address = server.bind(host, 0)
     application = app.build(engines or {"one": make_engine()}, policy or Policy(), limits)
     uv = uvicorn.Server(server.configure(application, limits, certificate))
     thread = threading.Thread(target=uv.run, args=([address.socket],), daemon=True)
@@ -118,4 +118,5 @@ class Process:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+        self.process.stdout.close()
+        self.process.wait()

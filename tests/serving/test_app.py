@@ -96,7 +96,7 @@ def test_bodies_are_capped_with_and_without_a_length():
 
 
 def test_other_methods_and_paths(port):
-    assert ask(port, "GET", "/api/predict")[0] == 405
+    assert ask(port, "GET", "/api/predict")[0] == 404
     assert ask(port, "DELETE", "/api/checkpoints")[0] == 405
     assert ask(port, "GET", "/nothing")[0] == 404
     for path in ("/../app.py", "/..%2fapp.py", "/%2e%2e/app.py", "//etc/passwd", "/%00"):

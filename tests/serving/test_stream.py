@@ -1,3 +1,4 @@
+import contextlib
 import json
 import threading
 
@@ -16,6 +17,16 @@ from emotion_jax.serving.schema import FrameAnswer
 
 def open_socket(port, query="", **settings):
     return connect(f"ws://127.0.0.1:{port}/ws{query}", compression=None, **settings)
+
+
+def admits(port):
+    """Whether there is room for one more client."""
+    try:
+        with open_socket(port):
+            return True
+    except InvalidStatus as refusal:
+        assert refusal.response.status_code == 503
+        return False
 
 
 def closing_code(socket, *messages):
@@ -71,8 +82,8 @@ def test_clients_share_batches():
         assert is_open.wait(20)
         return [Result((FACE,) * int(image)) for image in images]
 
-    with running({"one": make_engine(work)}) as port:
-        sockets = [open_socket(port) for _ in range(5)]
+    with running({"one": make_engine(work)}) as port, contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(open_socket(port)) for _ in range(5)]
         sockets[0].send(b"0")
         wait_for(lambda: batches)
         for i, socket in enumerate(sockets[1:], 1):
@@ -80,8 +91,6 @@ def test_clients_share_batches():
             socket.ping().wait(20)
         is_open.set()
         faces = [len(json.loads(socket.recv(timeout=20))["faces"]) for socket in sockets]
-        for socket in sockets:
-            socket.close()
     assert faces == [0, 1, 2, 3, 4]
     assert batches[0] == 1
     assert sum(batches) == 5
@@ -119,46 +128,27 @@ def test_who_does_not_listen_is_sent_away():
 
     limits = Limits(clients=1, send_seconds=0.5)
     with running({"one": make_engine(work)}, limits=limits) as port:
-        deaf = open_socket(port, max_queue=1)
-        for _ in range(60):
-            try:
-                deaf.send(b"x")
-            except ConnectionClosed:
-                break
+        with open_socket(port, max_queue=1, close_timeout=0) as deaf:
 
-        def has_room():
-            try:
-                open_socket(port).close()
-            except InvalidStatus:
-                return False
-            return True
+            def is_sent_away():
+                with contextlib.suppress(ConnectionClosed):
+                    deaf.send(b"x")
+                return admits(port)
 
-        wait_for(has_room)
-        deaf.close_socket()
+            wait_for(is_sent_away)
 
 
 def test_the_number_of_clients_is_capped():
-    with running(limits=Limits(clients=2)) as port:
-        first, second = open_socket(port), open_socket(port)
-        with pytest.raises(InvalidStatus) as refusal:
-            open_socket(port)
-        assert refusal.value.response.status_code == 503
-        first.close()
-        wait_for(lambda: _opens(port))
-        second.close()
-
-
-def _opens(port):
-    try:
-        open_socket(port).close()
-    except InvalidStatus:
-        return False
-    return True
+    with running(limits=Limits(clients=2)) as port, open_socket(port):
+        with open_socket(port):
+            assert not admits(port)
+        wait_for(lambda: admits(port))
 
 
 def test_there_is_no_such_checkpoint():
     with running() as port, pytest.raises(InvalidStatus) as refusal:
-        open_socket(port, "?checkpoint=none")
+        with open_socket(port, "?checkpoint=none"):
+            pass
     assert refusal.value.response.status_code == 404
 
 

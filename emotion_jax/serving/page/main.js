@@ -192,8 +192,7 @@ engine.addEventListener("link", ({ detail: { state, seconds } }) => {
   $("link").title = state === "gone" ? `next try in ${seconds} s` : "";
   if (state === "token") {
     camera.stop();
-    const isWrong = new URLSearchParams(location.search).has("token");
-    enter("token", isWrong ? "The token is not the one that the server printed when it was started." : "");
+    enter("token");
   } else if (state === "ready" && !wasReady) {
     if (document.body.dataset.state === "picture" && !shown) lookAtPicture();
     else if (document.body.dataset.state === "token") enter("idle");

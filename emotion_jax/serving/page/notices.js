@@ -1,5 +1,8 @@
 // What the page says in the place of the picture, by its state.
 
+// A right one is taken out of the address at once.
+const WRONG_TOKEN = new URLSearchParams(location.search).has("token");
+
 export const NOTICES = {
   idle: {
     title: "See the expressions before your camera",
@@ -52,7 +55,9 @@ export const NOTICES = {
   },
   token: {
     title: "This server wants a token",
-    text: "It was printed when the server was started.",
+    text: WRONG_TOKEN
+      ? "This is not the one that was printed when the server was started."
+      : "It was printed when the server was started.",
     tone: "bad",
   },
 };
