@@ -6,12 +6,15 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from emotion_jax.cli import common
 from emotion_jax.config import cache_dir
+
+if TYPE_CHECKING:
+    from emotion_jax.serving.server import Address
 
 DESCRIPTION = """Open a local page that names the expressions of the faces before the camera.
 
@@ -59,32 +62,44 @@ def _webcam(args: Webcam) -> None:
         raise UserError(
             'The page needs FastAPI and uvicorn; install them: pip install "emotion-jax[serve]".'
         ) from None
-    from emotion_jax.serving import app, engines, server
-    from emotion_jax.serving.limits import Limits
+    from emotion_jax.serving import server
     from emotion_jax.training import compilation
 
-    limits = Limits()
     address = server.bind(args.host, args.port)
+    with address.socket, compilation.cached(cache_dir() / "xla"):
+        _serve(args, address)
+
+
+def _serve(args: Webcam, address: "Address") -> None:
+    from emotion_jax.serving import app, engines, server
+    from emotion_jax.serving.limits import Limits
+
+    limits = Limits()
     names = server.names(address, [name.lower() for name in args.allow_host])
     is_secure = args.https == "on" or (args.https == "auto" and not address.is_loopback)
-    certificate = _certificate(names) if is_secure else None
     policy = server.policy(address, names, is_secure, os.environ.get(TOKEN) or None)
-    with compilation.cached(cache_dir() / "xla"):
-        print(f"Loading {', '.join(map(str, args.checkpoint))} ...", flush=True)
-        offered = engines.load(args.checkpoint, limits)
-        host = args.host if args.host not in ("", "0.0.0.0", "::") else "localhost"
-        page = server.url(address, policy, host)
-        others = [] if address.is_loopback else _others(names)
-        lines = [f"The page is at {page}"]
-        lines += [f"  or {server.url(address, policy, name)}" for name in others]
+    certificate = _certificate(names) if is_secure else None
+    print(f"Loading {', '.join(map(str, args.checkpoint))} ...", flush=True)
+    offered = engines.load(args.checkpoint, limits)
+    pages = [server.url(address, policy, host) for host in _hosts(args, address, names)]
 
-        def started() -> None:
-            print("\n".join(lines), flush=True)
-            if not args.no_browser and _has_browser():
-                webbrowser.open(page)
+    def started() -> None:
+        print("The page is at", "\n  or ".join(pages), flush=True)
+        if not args.no_browser and _has_browser():
+            webbrowser.open(pages[0])
 
-        config = server.configure(app.build(offered, policy, limits), limits, certificate)
-        server.run(config, address, started)
+    application = app.build(offered, policy, limits)
+    server.run(server.configure(application, limits, certificate), address, started)
+
+
+def _hosts(args: Webcam, address: "Address", names: Sequence[str]) -> list[str]:
+    """What the page's address may begin with: first for this machine, then for others."""
+    from emotion_jax.serving.guard import LOOPBACK
+
+    if address.is_loopback:
+        return [args.host]
+    others = [name for name in names if name not in LOOPBACK]
+    return ["localhost", *others] if args.host in ("", "0.0.0.0", "::") else others
 
 
 def _certificate(names: Sequence[str]) -> Path:
@@ -96,13 +111,6 @@ def _certificate(names: Sequence[str]) -> Path:
         f"{certificate.fingerprint(path)}"
     )
     return path
-
-
-def _others(names: Sequence[str]) -> list[str]:
-    """Names by which other machines reach this one."""
-    from emotion_jax.serving.guard import LOOPBACK
-
-    return [name for name in names if name not in LOOPBACK]
 
 
 def _has_browser() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -159,11 +160,7 @@ def _shown(scope: Scope, headers: Headers, cookie: str) -> str | None:
     scheme, _, token_text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token_text.strip()
-    for pair in headers.get("cookie", "").split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name == cookie:
-            return value
-    return None
+    return HTTPConnection(scope).cookies.get(cookie)
 
 
 def _is_asset(path: str) -> bool:

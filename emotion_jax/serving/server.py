@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Collection, Iterator
@@ -88,7 +89,14 @@ def policy(
       known: names by which it may be called.
       is_secure: whether it speaks HTTPS.
       token: to be shown; drawn anew where none is given.
+
+    Raises:
+      UserError: the token is too short, or cannot be part of an address.
     """
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{16,}", token):
+        raise UserError(
+            "The token must be 16 or more of the letters A to Z and a to z, digits and . _ ~ -."
+        )
     if address.is_loopback and token is None:
         return Policy(frozenset(known), is_secure=is_secure, port=address.port)
     token = token or secrets.token_urlsafe(24)

@@ -74,12 +74,14 @@ def ask(port, method="GET", path="/", body=None, headers=None):
 
 
 def send_raw(port, data, seconds=PATIENCE):
-    """All that comes back for these bytes until the server closes the connection."""
+    """What comes back for these bytes until the connection is closed, or is a WebSocket."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         connection.sendall(data)
         parts = []
         while part := connection.recv(65536):
             parts.append(part)
+            if part.startswith(b"HTTP/1.1 101 "):
+                break
         return b"".join(parts)
 
 

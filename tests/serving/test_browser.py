@@ -235,7 +235,7 @@ def test_the_server_is_killed_and_started_anew(open_page, checkpoint):
 
 
 def test_the_page_asks_for_the_token(open_page, engine):
-    policy = Policy(token="the token of the test")
+    policy = Policy(token="the-token-of-the-test")
     with running({"tiny": engine}, policy) as port:
         page = open_page(f"http://127.0.0.1:{port}/")
         for text in ("wrong", policy.token):

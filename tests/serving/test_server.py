@@ -63,4 +63,8 @@ def test_abroad_a_token_has_to_be_shown(bound):
     assert len(first.token) >= 32
     url = server.url(address, first, "::1")
     assert url == f"https://[::1]:{address.port}/?token={first.token}"
-    assert server.policy(address, names, True, "given").token == "given"
+    given = "a-token.of_our~own-0"
+    assert server.policy(address, names, True, given).token == given
+    for bad in ("short", "with a space in it", "ünïcödé-ünïcödé-ünïcödé", "a;cookie=another-one"):
+        with pytest.raises(UserError, match="token"):
+            server.policy(address, names, True, bad)
