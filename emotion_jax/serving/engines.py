@@ -1,4 +1,4 @@
-"""The checkpoints that a server offers, each with its queue for frames and its queue for pictures."""
+"""The checkpoints that a server offers, each with a queue of frames and one of pictures."""
 
 import os
 from collections.abc import Sequence

@@ -115,13 +115,17 @@ def test_openapi_says_how_to_ask(port):
 
 def test_no_page_needs_anything_from_elsewhere():
     files = sorted(PAGE.iterdir())
-    assert {"index.html", "main.js", "engine.js", "docs.html", "style.css"} <= {p.name for p in files}
+    assert {"index.html", "main.js", "engine.js", "docs.html", "style.css"} <= {
+        p.name for p in files
+    }
     for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"(https?:)?//[\w-]+\.\w", text), path.name
         # Inline code and styles would need a weaker policy.
         assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?! type=\"module\" src=)", text)
-        for name in re.findall(r"(?:src|href|from) ?=? ?\"(?:\./)?([\w.]+\.(?:js|css|svg))\"", text):
+        for name in re.findall(
+            r"(?:src|href|from) ?=? ?\"(?:\./)?([\w.]+\.(?:js|css|svg))\"", text
+        ):
             assert (PAGE / name).is_file(), f"{path.name}: {name}"
 
 

@@ -182,9 +182,8 @@ def test_there_is_no_camera(open_page, url):
 def test_the_camera_is_unplugged_and_comes_back(open_page, url):
     page = open_page(url)
     a_face_is_shown(page)
-    page.evaluate(
-        "document.getElementById('video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))"
-    )
+    track = "document.getElementById('video').srcObject.getTracks()[0]"
+    page.evaluate(f"{track}.dispatchEvent(new Event('ended'))")
     state_is(page, "unplugged")
     expect(page.locator(".box:visible")).to_have_count(0)
     page.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
@@ -258,7 +257,9 @@ def test_https_gives_the_camera_to_other_machines(open_page, checkpoint):
 
 
 def test_without_https_another_machine_is_told_why_there_is_no_camera(open_page, engine):
-    addresses = [name for name in server._addresses("localhost") if not name.startswith(("127", ":"))]
+    addresses = [
+        name for name in server._addresses("localhost") if not name.startswith(("127", ":"))
+    ]
     if not addresses:
         pytest.skip("this machine has no address but the loopback's")
     policy = Policy(frozenset(addresses))
@@ -274,7 +275,9 @@ def test_everything_is_reached_by_the_keyboard(open_page, url):
     reached = []
     for _ in range(12):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.className")
+        )
     assert {"checkpoint", "box", "camera", "mirror", "open", "docs"} <= set(reached)
     page.locator("#camera").focus()
     page.keyboard.press("Enter")

@@ -151,7 +151,9 @@ def test_the_token_is_not_shown_by_accident():
 def test_every_answer_has_the_headers(local):
     for path in ("/", "/main.js", "/docs", "/api/checkpoints", "/openapi.json", "/nothing"):
         _, headers, _ = ask(local, "GET", path)
-        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+        assert headers["Content-Security-Policy"].startswith(
+            "default-src 'none'; script-src 'self'"
+        )
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"

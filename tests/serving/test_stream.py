@@ -2,7 +2,6 @@ import contextlib
 import json
 import threading
 
-import pytest
 from conftest import encoded
 from PIL import Image
 from pydantic import TypeAdapter
@@ -19,14 +18,13 @@ def open_socket(port, query="", **settings):
     return connect(f"ws://127.0.0.1:{port}/ws{query}", compression=None, **settings)
 
 
-def admits(port):
-    """Whether there is room for one more client."""
+def status(port, query=""):
+    """Of an attempt to connect; 101 if it worked."""
     try:
-        with open_socket(port):
-            return True
+        with open_socket(port, query):
+            return 101
     except InvalidStatus as refusal:
-        assert refusal.response.status_code == 503
-        return False
+        return refusal.response.status_code
 
 
 def closing_code(socket, *messages):
@@ -127,29 +125,30 @@ def test_who_does_not_listen_is_sent_away():
         return [crowd for _ in images]
 
     limits = Limits(clients=1, send_seconds=0.5)
-    with running({"one": make_engine(work)}, limits=limits) as port:
-        with open_socket(port, max_queue=1, close_timeout=0) as deaf:
+    with (
+        running({"one": make_engine(work)}, limits=limits) as port,
+        open_socket(port, max_queue=1, close_timeout=0) as deaf,
+    ):
+        assert status(port) == 503
 
-            def is_sent_away():
-                with contextlib.suppress(ConnectionClosed):
-                    deaf.send(b"x")
-                return admits(port)
+        def is_sent_away():
+            with contextlib.suppress(ConnectionClosed):
+                deaf.send(b"x")
+            return status(port) == 101
 
-            wait_for(is_sent_away)
+        wait_for(is_sent_away)
 
 
 def test_the_number_of_clients_is_capped():
     with running(limits=Limits(clients=2)) as port, open_socket(port):
         with open_socket(port):
-            assert not admits(port)
-        wait_for(lambda: admits(port))
+            assert status(port) == 503
+        wait_for(lambda: status(port) == 101)
 
 
 def test_there_is_no_such_checkpoint():
-    with running() as port, pytest.raises(InvalidStatus) as refusal:
-        with open_socket(port, "?checkpoint=none"):
-            pass
-    assert refusal.value.response.status_code == 404
+    with running() as port:
+        assert status(port, "?checkpoint=none") == 404
 
 
 def test_a_fault_of_the_program_ends_one_connection_only(caplog):

@@ -47,9 +47,9 @@ with running({{"tiny": engine}}) as port:
     watched[0] = True
     before = written(), memory()
     look(count)
-    after = written(), memory()
+    left = {{"written": written() - before[0], "grown": memory() - before[1], "opened": opened}}
     watched[0] = False
-print(json.dumps({{"opened": opened, "written": after[0] - before[0], "grown": after[1] - before[1]}}))
+print(json.dumps(left))
 """
 
 
