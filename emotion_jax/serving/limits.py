@@ -24,7 +24,7 @@ class Limits:
     frame: int = 2 * 2**20
     pixels: int = 24_000_000
     clients: int = 32
-    connections: int = 256
+    connections: int = 128
     pictures: int = 16
     head_seconds: float = 10.0
     body_seconds: float = 20.0

@@ -17,6 +17,7 @@ from emotion_jax.inference.recognizer import Recognizer
 from emotion_jax.serving import server
 from emotion_jax.serving.engines import LIVE_FACE
 from emotion_jax.serving.guard import Policy
+from emotion_jax.serving.limits import Limits
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PERMIT = ("--use-fake-ui-for-media-stream",)
@@ -231,6 +232,17 @@ def test_the_server_is_killed_and_started_anew(open_page, checkpoint):
         a_face_is_shown(page)
         assert second.end(signal.SIGTERM) == 143
         page.locator("#link[data-link=gone]").wait_for()
+
+
+def test_a_connection_that_is_not_used_is_closed_and_opened_again(open_page, engine):
+    with running({"tiny": engine}, limits=Limits(idle_seconds=0.5)) as port:
+        page = open_page(f"http://127.0.0.1:{port}/")
+        a_face_is_shown(page)
+        page.get_by_role("button", name="Stop camera").click()
+        page.wait_for_timeout(1500)
+        expect(page.locator("#link")).to_have_text("Connected")
+        page.get_by_role("button", name="Start camera").first.click()
+        a_face_is_shown(page)
 
 
 def test_the_page_asks_for_the_token(open_page, engine):

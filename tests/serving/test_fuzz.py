@@ -20,7 +20,7 @@ TRIALS = {"": 200, "long": 4500}  # of bodies and of frames; heads, which wait, 
 
 @pytest.fixture(scope="module")
 def port(engine):
-    limits = Limits(body=200_000, frame=200_000, pixels=300_000, head_seconds=0.3)
+    limits = Limits(body=200_000, frame=200_000, pixels=300_000, head_seconds=0.3, body_seconds=0.3)
     with running({"tiny": engine}, limits=limits) as port:
         yield port
 

@@ -11,6 +11,7 @@
 const FIRST_WAIT = 500; // milliseconds
 const LAST_WAIT = 5000;
 const PATIENCE = 10000; // until a server that does not answer counts as gone
+const IDLE = 1001; // the server closes connections that are not used
 
 export class ServerEngine extends EventTarget {
   size = 480;
@@ -22,6 +23,7 @@ export class ServerEngine extends EventTarget {
   #pending = null;
   #wait = FIRST_WAIT;
   #timer = 0;
+  #isConnecting = false;
 
   start() {
     addEventListener("online", () => this.#hurry());
@@ -37,6 +39,7 @@ export class ServerEngine extends EventTarget {
 
   async faces(canvas) {
     const frame = await jpeg(canvas, 0.85);
+    if (!this.#socket) this.#connect();
     if (this.#socket?.readyState !== WebSocket.OPEN) throw new Error("not connected");
     return new Promise((resolve, reject) => {
       const socket = this.#socket;
@@ -48,10 +51,12 @@ export class ServerEngine extends EventTarget {
 
   async picture(canvas) {
     const query = new URLSearchParams({ checkpoint: this.#name });
-    const response = await fetch(`api/predict?${query}`, {
-      method: "POST",
-      headers: { "Content-Type": "image/jpeg" },
-      body: await jpeg(canvas, 0.95),
+    const body = await jpeg(canvas, 0.95);
+    const headers = { "Content-Type": "image/jpeg" };
+    const request = fetch(`api/predict?${query}`, { method: "POST", headers, body });
+    const response = await request.catch((error) => {
+      this.#retry();
+      throw error;
     });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
@@ -60,17 +65,19 @@ export class ServerEngine extends EventTarget {
 
   async #connect() {
     clearTimeout(this.#timer);
-    this.#timer = 0;
-    let response;
+    if (this.#isConnecting) return;
+    this.#isConnecting = true;
     try {
-      response = await fetch("api/checkpoints", { signal: AbortSignal.timeout(PATIENCE) });
+      const response = await fetch("api/checkpoints", { signal: AbortSignal.timeout(PATIENCE) });
       if (response.status === 401) return this.#link("token");
       if (!response.ok) throw new Error(response.statusText);
       this.#learn(await response.json());
+      this.#open();
     } catch {
-      return this.#retry();
+      this.#retry();
+    } finally {
+      this.#isConnecting = false;
     }
-    this.#open();
   }
 
   // A server that was started anew may have other checkpoints.
@@ -97,14 +104,13 @@ export class ServerEngine extends EventTarget {
       const pending = this.#settle();
       pending?.resolve(JSON.parse(data));
     };
-    socket.onclose = () => this.#lose(socket);
+    socket.onclose = ({ code }) => this.#lose(socket, code);
   }
 
-  #lose(socket) {
+  #lose(socket, code) {
     if (socket !== this.#socket) return;
     this.#drop(socket);
-    // A page that nobody sees needs no connection until someone does.
-    if (document.visibilityState === "visible") this.#retry();
+    if (code !== IDLE) this.#retry();
   }
 
   #drop(socket) {
@@ -122,6 +128,7 @@ export class ServerEngine extends EventTarget {
 
   #retry() {
     this.#link("gone", this.#wait / 1000);
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), this.#wait);
     this.#wait = Math.min(LAST_WAIT, this.#wait * 2);
   }

@@ -21,6 +21,9 @@ let answers = []; // {seconds, latency} of the last frames
 let checkpoints = [];
 let link = "connecting";
 let shown = null; // the picture's faces
+let runs = 0; // of the camera
+let isFresh = false; // there is a frame that was not looked at
+let isLooking = false; // a frame is
 
 function enter(state, text = "") {
   const notice = NOTICES[state];
@@ -72,7 +75,14 @@ async function startCamera(deviceId = "") {
   setRatio($("video").videoWidth, $("video").videoHeight);
   setMirror(!camera.isFacingAway);
   enter("live");
-  requestFrame(look);
+  const run = ++runs;
+  const tick = () => {
+    if (run !== runs || document.body.dataset.state !== "live") return;
+    isFresh = true;
+    look();
+    requestFrame(tick);
+  };
+  requestFrame(tick);
 }
 
 function stopCamera(state) {
@@ -86,20 +96,20 @@ function requestFrame(then) {
   else requestAnimationFrame(then);
 }
 
-// One frame at a time: the next is taken when the answer is there, so nothing can pile up.
+// One frame at a time: the newest there is when the answer comes, so nothing can pile up.
 async function look() {
-  if (document.body.dataset.state !== "live") return;
-  if (link === "ready") {
-    const start = performance.now();
-    draw(frame, $("video"), $("video").videoWidth, $("video").videoHeight, engine.size);
-    try {
-      const { faces } = await engine.faces(frame);
-      if (document.body.dataset.state === "live") show(faces, start);
-    } catch {
-      forget(); // the engine says that it is gone, and comes back by itself
-    }
+  if (isLooking || !isFresh || link !== "ready" || document.body.dataset.state !== "live") return;
+  [isLooking, isFresh] = [true, false];
+  const start = performance.now();
+  draw(frame, $("video"), $("video").videoWidth, $("video").videoHeight, engine.size);
+  try {
+    const { faces } = await engine.faces(frame);
+    if (document.body.dataset.state === "live") show(faces, start);
+  } catch {
+    forget(); // the engine says that it is gone, and comes back by itself
   }
-  if (document.body.dataset.state === "live") requestFrame(look);
+  isLooking = false;
+  look();
 }
 
 function show(found, start) {
@@ -114,6 +124,7 @@ function show(found, start) {
   const span = seconds - answers[0].seconds;
   view.numbers({
     latency: latencies[Math.floor(latencies.length / 2)],
+    p95: latencies[Math.floor(latencies.length * 0.95)],
     fps: span > 0.3 ? (answers.length - 1) / span : null,
     count: faces.length,
   });

@@ -41,8 +41,9 @@ export class View extends EventTarget {
     return chosen;
   }
 
-  numbers({ latency, fps, count }) {
+  numbers({ latency, p95, fps, count }) {
     $("latency").textContent = latency === null ? "–" : `${Math.round(latency)} ms`;
+    $("latency").title = p95 === undefined ? "" : `95% within ${Math.round(p95)} ms`;
     $("fps").textContent = fps === null ? "–" : fps.toFixed(fps < 10 ? 1 : 0);
     $("count").textContent = count === null ? "–" : count;
   }
