@@ -1,10 +1,24 @@
 """Uvicorn's HTTP, with a limit to the time that a request's head may take."""
 
 import asyncio
+import logging
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+# What uvicorn says of every WebSocket that is refused with a status and a reason, as ours are.
+_REFUSED = "ASGI callable returned without completing handshake."
+
+
+def quiet() -> None:
+    """Keep uvicorn from calling refusals errors."""
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return record.msg != _REFUSED
 
 
 def timed(seconds: float) -> type[H11Protocol]:
@@ -35,6 +49,14 @@ def timed(seconds: float) -> type[H11Protocol]:
         def handle_websocket_upgrade(self, event: Any) -> None:
             super().handle_websocket_upgrade(event)
             self._stop()
+            socket: Any = self.transport.get_protocol()
+
+            def check() -> None:
+                # Heads that h11 takes and the parser of WebSockets does not are never answered.
+                if not socket.handshake_complete:
+                    self.transport.close()
+
+            self.loop.call_later(seconds, check)
 
         def _wait(self) -> None:
             """Have the clock run while, and only while, a head is waited for."""

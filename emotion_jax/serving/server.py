@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from emotion_jax.errors import Interrupted, UserError
 from emotion_jax.serving.guard import LOOPBACK, Policy
 from emotion_jax.serving.limits import Limits
-from emotion_jax.serving.protocol import timed
+from emotion_jax.serving.protocol import quiet, timed
 from emotion_jax.training import signals
 
 GRACE = 2  # seconds for what is under way when the server is stopped
@@ -113,6 +113,7 @@ def url(address: Address, given: Policy, host: str) -> str:
 
 def configure(app: ASGIApp, limits: Limits, certificate: Path | None = None) -> uvicorn.Config:
     """Uvicorn's settings: with limits, and without all that is not needed."""
+    quiet()
     return uvicorn.Config(
         app,
         http=timed(limits.head_seconds),

@@ -36,6 +36,12 @@ def test_a_head_that_comes_letter_by_letter(port):
     assert time.monotonic() - start < 9
 
 
+def test_a_handshake_that_is_not_understood(port):
+    head = b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    for bad in (b"X: \x13\r\n", b"X: y\r\n" * 200, b"X: " + b"y" * 9000 + b"\r\n"):
+        assert send_raw(port, head + bad + b"\r\n", 5) == b""
+
+
 def test_the_second_head_of_a_connection_is_timed_as_well(port):
     start = time.monotonic()
     answer = send_raw(port, b"GET /icon.svg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /")
@@ -79,3 +85,11 @@ def test_connections_are_capped(port):
     for connection in idle:
         connection.close()
     wait_for(lambda: ask(port)[0] == 200)
+
+
+def test_refusals_are_no_errors(port, capfd):
+    head = HEAD.replace(b"POST /api/predict", b"GET /ws?checkpoint=none")
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    answer = send_raw(port, head + upgrade + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert capfd.readouterr().err == ""
