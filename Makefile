@@ -3,7 +3,7 @@ BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint check test-oldest clean
+.PHONY: train test lint check test-oldest wheel clean
 
 # The main job on the embedded data: install, train, evaluate. Run it again to resume.
 train: .venv/.train
@@ -25,6 +25,10 @@ check: .venv/.test
 test-oldest: .venv-oldest/.test .venv/.test
 	$(OLDEST)/python -m pytest -n 2 -m "not slow"
 	$(OLDEST)/python -m pytest -m slow tests/test_versions.py
+
+# Build dist/*.whl, and use it in a fresh environment without this checkout.
+wheel: .venv/.test
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 .venv/.train: pyproject.toml
 	$(PYTHON) -m venv .venv

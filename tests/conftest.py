@@ -4,6 +4,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,7 +20,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from emotion_jax import config
+from emotion_jax import config, models
+from emotion_jax.training import description, trained
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # The same examples in every run: a new failure is a new fault, not a new draw.
@@ -75,3 +78,49 @@ def tiny_config(tiny_tree):
         },
         "tests",
     )
+
+
+def make_trained(size=16, channels=1, temperature=1.3, classes=("angry", "happy", "sad"), **model):
+    """A Trained that never was: every array is random, and none has the value that it begins with.
+
+    Its logits are far apart, so that the probabilities of different images differ.
+    """
+    settings = config.from_mapping(
+        {
+            "data": {"dir": "/home/someone/faces", "image_size": size, "channels": channels},
+            "model": model,
+        },
+        "tests",
+    )
+    data = SimpleNamespace(classes=classes, fingerprint="0" * 64)
+    mean, std = (0.4, 0.5, 0.6)[:channels], (0.3, 0.2, 0.25)[:channels]
+    about = description.describer(settings, data, mean, std, 1)(7, [], 1.0)
+    image = np.zeros((1, size, size, channels), np.uint8)
+    module = models.build(settings.model, len(classes), size, mean, std)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), image)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "kernel":
+            fan_in = np.prod(leaf.shape[:-1])
+            scale = 3.0 if leaf.shape[-1] == len(classes) else 1.0
+            return rng.normal(0, scale * fan_in**-0.5, leaf.shape).astype(np.float32)
+        low, high = {"scale": (-1.5, 1.5), "var": (0.2, 1.0)}.get(name, (-0.2, 0.2))
+        return rng.uniform(low, high, leaf.shape).astype(np.float32)
+
+    return trained.Trained(
+        path=Path("runs/tests/checkpoints/7"),
+        description=about | {"temperature": temperature},
+        config=settings,
+        classes=classes,
+        module=module,
+        variables=jax.tree_util.tree_map_with_path(draw, shapes),
+        train_hashes=np.sort(rng.integers(0, 2**64, 50, np.uint64, endpoint=False)),
+    )
+
+
+@pytest.fixture(scope="session", name="make_trained")
+def _make_trained():
+    """``make_trained``, for tests that choose the model."""
+    return make_trained

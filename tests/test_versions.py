@@ -43,7 +43,7 @@ def test_the_oldest_versions_tested_are_the_lowest_allowed():
     extras = project["optional-dependencies"]
     # torch is measured by hand alone: its wheels are gigabytes.
     peers = [p for p in extras["bench"] if not p.startswith(("emotion-jax", "torch"))]
-    bounds = [*project["dependencies"], *extras["tfdata"], *peers]
+    bounds = [*project["dependencies"], *extras["tfdata"], *extras["export"], *peers]
     lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
     pins = without_markers(line for line in lines if not line.startswith("#"))
     allowed = without_markers(bounds) | {"jaxlib>=0.7.2"}  # comes with jax

@@ -34,20 +34,7 @@ Example: python scripts/benchmark.py --peers torch,keras,onnxruntime --json benc
 
 and every setting by name:"""
 
-# What configs/fer2013_baseline.toml says: an installed package has no configs/ beside it.
-DEFAULT = config_lib.from_mapping(
-    {
-        "data": {"augment": {"shear": 0.2, "zoom": 0.2, "flip": True}},
-        "model": {
-            "widths": [64, 128, 256, 512],
-            "dense": [256],
-            "dropout": 0.25,
-            "dense_dropout": 0.5,
-        },
-        "training": {"epochs": 20, "batch_size": 64, "learning_rate": 1e-3},
-    },
-    "default",
-)
+DEFAULT = config_lib.load(common.shipped()["fer2013_baseline"])
 # What the time to the first step is taken of.
 TRAIN = "from emotion_jax.cli import train; train.main()"
 

@@ -15,7 +15,7 @@ import tyro
 from emotion_jax import allocator, xla
 from emotion_jax import config as config_lib
 from emotion_jax.config import Config, unboxed
-from emotion_jax.errors import Interrupted, UserError
+from emotion_jax.errors import Interrupted, UserError, listed
 from emotion_jax.training import signals
 
 
@@ -82,8 +82,35 @@ def parse_settings(
         if (value := getattr(values, setting)) is not None:
             overrides = [setting, value, *overrides]
     if values.config is not None:
-        default = config_lib.load(values.config)
+        default = config_lib.load(config_file(values.config))
     return config_lib.parse(overrides, default, prog, description), values
+
+
+def shipped() -> dict[str, Path]:
+    """The configurations that we come with, by name."""
+    # In a wheel they lie inside the package, in a checkout beside it.
+    homes = [Path(__file__).parents[depth] / "configs" for depth in (1, 2)]
+    return {file.stem: file for home in homes for file in sorted(home.glob("*.toml"))}
+
+
+def config_file(path: Path) -> Path:
+    """``path``, or if there is no such file the configuration of that name that we come with.
+
+    ``synthetic``, ``synthetic.toml`` and ``configs/synthetic.toml`` name the same one.
+
+    Raises:
+      UserError: there is neither.
+    """
+    ours = shipped()
+    named = path.name.removesuffix(".toml")
+    if path.exists() or path.is_absolute():
+        return path
+    if path.parent in (Path(), Path("configs")) and named in ours:
+        return ours[named]
+    raise UserError(
+        f"Cannot read the config {path}: there is no such file; "
+        f"those that come with the program are {listed(ours)}."
+    )
 
 
 def run(work: Callable[[], None]) -> None:

@@ -21,16 +21,26 @@ class Evaluate:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step) or one step's directory."""
+    """A workdir (its best step), one step's directory, a .safetensors file, or the name of weights
+    in the package."""
     data: Path | None = None
     """Folder with <split>/<class>/ or with class folders directly inside, or an archive of it;
     default: the data of the run."""
     split: str = "test"
     """Name of the split in that folder."""
     votes: Path | None = None
-    """FER+ votes (CSV): the labels are their majority instead of the folders."""
+    """FER+ votes (CSV): the labels are their majority instead of the folders. Default without
+    --data: those of the run."""
+    without: tuple[str, ...] = ()
+    """Classes of the checkpoint to leave out, such as contempt; the others share their probability
+    in proportion."""
     tta: bool = False
-    """Average over the views that the checkpoint declares (flip)."""
+    """Average over the views that the checkpoint declares (mirrored and moved)."""
+    robustness: bool = False
+    """Also measure how accuracy falls under blur, noise, darkness, rotation, JPEG, occlusion and
+    low resolution."""
+    explain: bool = False
+    """Also show where the network looks: Grad-CAM and occlusion by class, the surest mistakes."""
     out: Path | None = None
     """Where the report goes; default: evaluation/<split> in the workdir."""
     batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
@@ -44,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _evaluate(args: Evaluate) -> None:
     # These take seconds to import, which --help and a typo need not wait for.
-    from emotion_jax.data import dataset
+    from emotion_jax.data import dataset, votes
     from emotion_jax.data.folder import describe
     from emotion_jax.errors import UserError
-    from emotion_jax.evaluation import votes
+    from emotion_jax.evaluation import explain, robustness
     from emotion_jax.evaluation.evaluate import evaluate
     from emotion_jax.training import compilation, trained
 
@@ -55,21 +65,30 @@ def _evaluate(args: Evaluate) -> None:
         raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
+        model = trained.without(model, args.without) if args.without else model
         settings = model.config.data
+        table = args.votes
         if args.data is not None:
             settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
-        elif settings.dir is None:
+        else:
+            table = table or settings.votes
+        if settings.dir is None:
             print("No --data was given: evaluating on the synthetic faces that it was trained on.")
         split, problems = dataset.load_split(settings, args.split, model.classes, progress=True)
         if problems:
             print(describe(problems), file=sys.stderr)
-        note = None
-        if args.votes is not None:
-            split, note = votes.relabel(split, args.votes, model.classes)
-            print(f"{len(split)} images have a majority; left out: {note['left_out'] or 'none'}")
+        if table is not None:
+            split = dataset.relabelled(split, votes.read(table), model.classes, str(table))
+            left_out = (split.votes or {})["left_out"] or "none"
+            print(f"{len(split)} images have a majority; left out: {left_out}")
         result = evaluate(model, split, args.tta, args.batch_size, progress=True)
-        result.report["protocol"]["votes"] = note
+        if args.explain:
+            result.figures.update(explain.figures(model, split, result.probs))
+        if args.robustness:
+            result.report["robustness"] = robustness.compute(model, split, progress=True)
         name = f"{args.split}-tta" if args.tta else args.split
-        out = args.out or model.path.parent.parent / "evaluation" / name
+        in_workdir = model.path.parent.name == "checkpoints"
+        home = model.path.parent.parent if in_workdir else Path("runs") / model.path.stem
+        out = args.out or home / "evaluation" / name
         result.write(out)
         print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")

@@ -9,6 +9,12 @@ COMMANDS = {
     "evaluate": "evaluate a checkpoint on a split",
     "predict": "name the expressions of the faces in images, folders and videos",
     "webcam": "open a page with the camera and the expressions of the faces before it",
+    "cross_validate": "train and measure a network a fold",
+    "inspect_data": "find what is wrong with a folder of images, write a clean copy",
+    "compare": "compare runs on the same images",
+    "info": "say what a checkpoint is",
+    "card": "write a model card",
+    "export": "write a checkpoint for ONNX Runtime, JAX alone, or as safetensors",
     "benchmark": "measure training and inference, and compare other frameworks",
 }
 
@@ -19,7 +25,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: emotion-jax COMMAND ...\n")
         for command, what in COMMANDS.items():
-            print(f"  {command:10} {what}")
+            print(f"  {command:14} {what}")
         print("\nExample: emotion-jax train --help")
         return
     if name not in COMMANDS:

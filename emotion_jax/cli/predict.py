@@ -30,10 +30,15 @@ class Predict:
     """Folder for pictures and videos with the faces framed and named, and timelines of videos."""
     detector: Literal["mtcnn", "haar", "none"] = "mtcnn"
     """What finds the faces; none: the images are faces already."""
+    min_face: Annotated[int, tyro.conf.arg(name="min-face")] = 20
+    """Smallest face that is looked for, pixels (of images with more than 1280 a side: at that
+    size); the larger, the faster."""
     crop: bool = False
     """The images are faces already (--detector none)."""
     abstain_below: Annotated[float, tyro.conf.arg(name="abstain-below")] = 0.0
     """Faces whose best class is less probable are marked as abstained."""
+    without: tuple[str, ...] = ()
+    """Classes to leave out, such as contempt; the others share their probability in proportion."""
     fps: float = 0.0
     """Frames of a video that are looked at in each second; 0: every one."""
     smooth: float = 0.0
@@ -63,7 +68,13 @@ def _predict(args: Predict) -> None:
         raise UserError(f"There are no images or videos in {where or 'nothing: name a PATH'}.")
     detector = "none" if args.crop else args.detector
     with compilation.cached(cache_dir() / "xla"):
-        recognizer = Recognizer.load(args.checkpoint, detector, args.abstain_below)
+        recognizer = Recognizer.load(
+            args.checkpoint,
+            detector,
+            args.abstain_below,
+            without=args.without,
+            min_face=args.min_face,
+        )
         output = Output(args.out, recognizer.classes)
         try:
             batch = Batch(recognizer, output, args.annotate, args.fps, args.smooth)

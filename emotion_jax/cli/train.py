@@ -29,20 +29,7 @@ Example: python scripts/train.py --config configs/fer2013_baseline.toml --data .
 and every setting by name:"""
 
 
-# What configs/synthetic.toml says: an installed package has no configs/ beside it.
-DEFAULT = config_lib.from_mapping(
-    {
-        "data": {"augment": {"rotation": 5.0, "shift": 0.05, "zoom": 0.05, "flip": True}},
-        "model": {
-            "widths": [16, 32, 64, 128],
-            "dense": [64],
-            "dropout": 0.1,
-            "dense_dropout": 0.3,
-        },
-        "training": {"epochs": 16, "learning_rate": 2e-3, "schedule": "cosine"},
-    },
-    "default",
-)
+DEFAULT = config_lib.load(common.shipped()["synthetic"])
 
 
 MULTIHOST = "--multihost"

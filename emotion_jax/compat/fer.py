@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from emotion_jax.inference.face import Face
 from emotion_jax.inference.faces import Haar, Mtcnn
 from emotion_jax.inference.recognizer import Recognizer
 
 
 class FER:
-    """The class of the package ``fer`` (25.10), by a checkpoint of ours.
+    """The class of the package ``fer`` (25.10.3), by a checkpoint of ours.
 
     Its ``Video`` is scripts/predict.py here.
     """
@@ -22,27 +23,27 @@ class FER:
         cascade_file: str | None = None,
         mtcnn: bool = False,
         tfserving: bool = False,
+        use_tflite: bool = True,
         scale_factor: float = 1.1,
         min_face_size: int = 50,
         min_neighbors: int = 5,
         offsets: tuple[int, int] = (10, 10),
-        compile: bool = False,
         checkpoint: str | Path = "ferplus",
     ) -> None:
         """Load a checkpoint.
 
         Args:
-          cascade_file, tfserving, offsets, compile: taken, and without effect here.
+          cascade_file, tfserving, use_tflite, offsets: taken, and without effect here.
           mtcnn: whether MTCNN finds the faces, or else Haar's cascade.
-          scale_factor, min_neighbors: of the cascade.
-          min_face_size: of both, pixels.
+          scale_factor, min_neighbors, min_face_size: of the cascade.
           checkpoint: see ``Recognizer.load``.
 
         Raises:
           UserError: as ``Recognizer.load``.
         """
-        del cascade_file, tfserving, offsets, compile
-        detector = Mtcnn() if mtcnn else Haar(min_face_size, scale_factor, min_neighbors)
+        del cascade_file, tfserving, use_tflite, offsets
+        haar = (min_face_size, scale_factor, min_neighbors)
+        detector = Mtcnn() if mtcnn else Haar(*haar)
         self.recognizer = Recognizer.load(checkpoint, detector)
 
     def detect_emotions(
@@ -69,13 +70,18 @@ class FER:
         else:
             boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in face_rectangles]
             faces = self.recognizer.predict_boxes(image, boxes)
-        return [
-            {
-                "box": [round(edge) for edge in face.box],
-                "emotions": {name: round(p, 2) for name, p in face.probs.items()},
-            }
-            for face in faces
-        ]
+        return [_described(face) for face in faces]
+
+    def batch_detect_emotions(
+        self, imgs: Sequence[np.ndarray | str | PathLike[str]]
+    ) -> list[list[dict[str, Any]]]:
+        """As ``detect_emotions`` for each of the images, which share the network's batches.
+
+        Raises:
+          UserError: an image cannot be read.
+        """
+        results = self.recognizer.predict([rgb(image) for image in imgs])
+        return [[_described(face) for face in faces] for faces in results]
 
     def top_emotion(
         self, img: np.ndarray | str | PathLike[str]
@@ -91,6 +97,13 @@ class FER:
         emotions = faces[0]["emotions"]
         top = max(emotions, key=lambda name: emotions[name])
         return top, emotions[top]
+
+
+def _described(face: Face) -> dict[str, Any]:
+    return {
+        "box": [round(edge) for edge in face.box],
+        "emotions": {name: round(p, 2) for name, p in face.probs.items()},
+    }
 
 
 def rgb(image: Any) -> Any:

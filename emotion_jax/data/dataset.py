@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from emotion_jax import config
 from emotion_jax.config import DataSettings
-from emotion_jax.data import folder, splits, staging, synthetic
+from emotion_jax.data import folder, splits, staging, synthetic, votes
 from emotion_jax.data.ingest import Records, ingest
 from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.errors import UserError
 
 CHUNK = 4096
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Split:
       labels: int32 [n].
       hashes: uint64 [n], of the decoded images.
       paths: [n], relative to the data's root.
+      soft: float32 [n, K], probabilities of the classes to learn from; None: the labels.
+      votes: where the labels come from votes, the rule and what was left out.
+      statistics: mean and standard deviation to normalise with; None: the split's own.
     """
 
     name: str
@@ -36,9 +42,17 @@ class Split:
     labels: np.ndarray
     hashes: np.ndarray
     paths: tuple[str, ...]
+    soft: np.ndarray | None = None
+    votes: dict[str, Any] | None = None
+    statistics: Statistics | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What is learnt: int32 [n] or float32 [n, K]."""
+        return self.labels if self.soft is None else self.soft
 
     @property
     def in_memory(self) -> bool:
@@ -65,6 +79,7 @@ class Split:
             labels=self.labels[indices],
             hashes=self.hashes[indices],
             paths=tuple(self.paths[i] for i in indices),
+            soft=None if self.soft is None else self.soft[indices],
         )
 
 
@@ -94,22 +109,19 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
     Raises:
       UserError: it is missing or not usable.
     """
-    listing = folder.list_tree(locate(settings, progress))
-    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
-    images = tuple(file for file in listing.images if file.split in ("train", "test"))
-    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
-    listing = replace(listing, images=images, problems=problems)
-    records = _ingest(listing, settings, progress)
+    records, root = _records(settings, progress)
     whole = _split(records, "train", settings)
+    # By the folders' labels, whatever is learnt: so that a run that begins with another's weights
+    # is validated on images that the other had not seen either.
     train, validation = splits.stratified(
         whole.labels, whole.hashes, settings.validation_fraction, settings.split_seed
     )
     if not len(validation):
         raise UserError(
-            f"{listing.root}: too few images in train to hold any out for validation; "
+            f"{root}: too few images in train to hold any out for validation; "
             "give each class at least two different ones."
         )
-    return Dataset(
+    data = Dataset(
         classes=records.classes,
         fingerprint=records.fingerprint,
         problems=records.problems,
@@ -117,6 +129,58 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
         validation=whole.subset("val", validation),
         test=_split(records, "test", settings) if "test" in records.splits else None,
     )
+    return _voted(data, settings) if settings.votes else data
+
+
+def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
+    """As ``load``, but uncut: all of train, no validation, and no test.
+
+    Raises:
+      UserError: the data is missing or not usable.
+    """
+    records, _ = _records(settings, progress)
+    whole = _split(records, "train", settings)
+    nothing = whole.subset("val", np.arange(0))
+    data = Dataset(records.classes, records.fingerprint, records.problems, whole, nothing, None)
+    return _voted(data, settings) if settings.votes else data
+
+
+def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: str) -> Split:
+    """The images of a split that have a majority, labelled by it.
+
+    Raises:
+      UserError: there is none; names ``source``, the file of the votes.
+    """
+    kept, labels, note = votes.majorities(table, split.paths, classes)
+    if not len(kept):
+        raise UserError(f"The votes {source} give none of the {len(split)} images a known class.")
+    return replace(split.subset(split.name, kept), labels=labels, soft=None, votes=note)
+
+
+def _voted(data: Dataset, settings: DataSettings) -> Dataset:
+    """The data with the votes in place of its labels."""
+    table = votes.read(Path(str(settings.votes)))
+
+    def measured(split: Split) -> Split:
+        return relabelled(split, table, votes.CLASSES, str(settings.votes))
+
+    by_majority = settings.vote_protocol == "majority"
+    return replace(
+        data,
+        classes=votes.CLASSES,
+        fingerprint=sha256(f"{data.fingerprint} {table.digest}".encode()).hexdigest(),
+        train=measured(data.train) if by_majority else _distributed(data.train, table, settings),
+        validation=measured(data.validation) if len(data.validation) else data.validation,
+        test=data.test and measured(data.test),
+    )
+
+
+def _distributed(split: Split, table: votes.Table, settings: DataSettings) -> Split:
+    kept, shares = votes.distributions(table, split.paths)
+    if not len(kept):
+        raise UserError(f"The votes {settings.votes} tell of none of the {len(split)} images.")
+    labels = shares.argmax(1).astype(np.int32)
+    return replace(split.subset(split.name, kept), labels=labels, soft=shares)
 
 
 def load_split(
@@ -147,8 +211,10 @@ def locate(settings: DataSettings, progress: bool = False) -> Path:
     return staging.resolve(source, cache, progress)
 
 
-def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalisation(split: Split) -> Statistics:
     """Mean and standard deviation of each channel over all pixels, in units of [0, 1]."""
+    if split.statistics is not None:
+        return split.statistics
     total = square = np.zeros(1)
     pixels = 0
     for start in range(0, len(split), CHUNK):
@@ -166,6 +232,16 @@ def normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _home(path: Path) -> Path:
     # Not Path.expanduser, which raises where there is no such user.
     return Path(os.path.expanduser(path))
+
+
+def _records(settings: DataSettings, progress: bool) -> tuple[Records, Path]:
+    """What a run needs, and the folder that it lies in."""
+    listing = folder.list_tree(locate(settings, progress))
+    # Other folders may lie beside these two; what is wrong in them is nothing to a run.
+    images = tuple(file for file in listing.images if file.split in ("train", "test"))
+    problems = tuple(p for p in listing.problems if p.path.split("/")[0] in ("train", "test"))
+    listing = replace(listing, images=images, problems=problems)
+    return _ingest(listing, settings, progress), listing.root
 
 
 def _ingest(listing: folder.Listing, settings: DataSettings, progress: bool) -> Records:

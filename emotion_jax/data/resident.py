@@ -37,7 +37,7 @@ def check_fits(n_bytes: int, devices: list[jax.Device]) -> None:
 
 
 def put(examples: Examples, sharding: Sharding) -> Resident:
-    """Copy all examples to every device: uint8 [n, H, W, C] and int32 [n].
+    """Copy all examples to every device: uint8 [n, H, W, C] and the targets.
 
     Raises:
       UserError: they do not fit.
@@ -46,11 +46,11 @@ def put(examples: Examples, sharding: Sharding) -> Resident:
     first = examples.images(np.arange(1))
     check_fits(n * first.nbytes, sorted(sharding.addressable_devices, key=lambda d: d.id))
     chunks = [examples.images(np.arange(a, min(a + CHUNK, n))) for a in range(0, n, CHUNK)]
-    host = (np.concatenate(chunks), np.asarray(examples.labels, np.int32))
-    images, labels = (
+    host = (np.concatenate(chunks), examples.targets)
+    images, targets = (
         jax.make_array_from_callback(array.shape, sharding, array.__getitem__) for array in host
     )
-    return images, labels
+    return images, targets
 
 
 def make_batch(
@@ -65,8 +65,8 @@ def make_batch(
       settings: its ranges.
 
     Returns:
-      float32 [b, H, W, C] in [0, 255] and int32 [b].
+      float32 [b, H, W, C] in [0, 255] and the targets, int32 [b] or float32 [b, K].
     """
-    images, labels = data
+    images, targets = data
     taken = jnp.take(images, indices, axis=0, mode="clip")
-    return augment.augment(taken, key, settings), jnp.take(labels, indices, mode="clip")
+    return augment.augment(taken, key, settings), jnp.take(targets, indices, axis=0, mode="clip")

@@ -16,6 +16,10 @@ class Examples(Protocol):
         """int32 [n]."""
 
     @property
+    def targets(self) -> np.ndarray:
+        """What is learnt: labels, int32 [n], or probabilities of the classes, float32 [n, K]."""
+
+    @property
     def in_memory(self) -> bool:
         """Whether ``images`` costs no disk access."""
 

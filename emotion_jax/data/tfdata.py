@@ -72,7 +72,7 @@ def batches(
       image_shape: (S, S, C).
 
     Yields:
-      float32 [b, S, S, C] in [0, 255] and int32 [b].
+      float32 [b, S, S, C] in [0, 255] and the targets, int32 [b] or float32 [b, K].
 
     Raises:
       UserError: TensorFlow is missing.
@@ -89,16 +89,16 @@ def batches(
         p = augment.parameters(uniforms, settings.augment, size)
         chosen = indices[rows]
         read = () if examples.in_memory else (examples.images(chosen),)
-        return (chosen, examples.labels[chosen], *p, *read)
+        return (chosen, examples.targets[chosen], *p, *read)
 
     def make(step: Any) -> tuple[Any, Any]:
-        types = (tf.int32, tf.int32, *(tf.float32,) * 4)
+        types = (tf.int32, tf.as_dtype(examples.targets.dtype), *(tf.float32,) * 4)
         types += () if examples.in_memory else (tf.uint8,)
-        indices, labels, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
+        indices, targets, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
         p = augment.Parameters(*drawn[:4])
         images = tf.gather(resident, indices) if examples.in_memory else drawn[4]
         images = apply(tf.ensure_shape(images, (None, *image_shape)), p, settings)
-        return images, tf.ensure_shape(labels, (None,))
+        return images, tf.ensure_shape(targets, (None, *examples.targets.shape[1:]))
 
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,13 +1,14 @@
 """From a trained model and a split to the numbers and files of a report."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotion_jax.data.dataset import Split
-from emotion_jax.evaluation import metrics, report
+from emotion_jax.evaluation import calibration, conformal, metrics, report, selective
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
 from emotion_jax.training.metrics import quotients
@@ -20,14 +21,17 @@ class Evaluated:
 
     Attributes:
       quotients: ``accuracy precision recall f1 loss n``.
-      report: ``metrics.compute`` with ``checkpoint`` and ``protocol``.
+      report: ``metrics.compute`` with ``calibration``, ``selective``, ``conformal``,
+        ``checkpoint`` and ``protocol``.
       probs: float64 [n, K], rows sum to 1.
+      figures: more pictures for the report, PNG by name.
     """
 
     split: Split
     quotients: dict[str, float]
     report: dict[str, Any]
     probs: np.ndarray
+    figures: dict[str, bytes] = field(default_factory=dict)
 
     def write(self, out: Path) -> None:
         """Write the report's files to ``out``.
@@ -35,7 +39,8 @@ class Evaluated:
         Raises:
           UserError: the folder cannot be written to.
         """
-        report.write(out, self.report, self.split.paths, self.split.labels, self.probs)
+        split = self.split
+        report.write(out, self.report, split.paths, split.labels, self.probs, self.figures)
 
     def text(self) -> str:
         """scikit-learn's classification_report and a headline."""
@@ -48,6 +53,7 @@ def evaluate(
     tta: bool = False,
     batch_size: int = predict_lib.BATCH_SIZE,
     progress: bool = False,
+    thresholds: Mapping[str, Any] | None = None,
 ) -> Evaluated:
     """Predict every image of ``split`` once, in order, and compute the metrics.
 
@@ -57,6 +63,8 @@ def evaluate(
       tta: average the probabilities over the views that the checkpoint declares.
       batch_size: images at a time over all devices; has no influence on the result.
       progress: show a bar.
+      thresholds: of ``training.conformal.fit_thresholds`` on other images, seen in the same views;
+        empty: no sets; None: those that the checkpoint holds, if it does, which are of one view.
 
     Raises:
       UserError: the split is empty or the probabilities are not finite.
@@ -72,6 +80,17 @@ def evaluate(
     content = metrics.compute(
         split.labels, probs, trained.classes, trained.train_hashes, split.hashes
     )
+    if thresholds is None and not tta:
+        thresholds = trained.description.get("conformal")
+    # Of several views the mean was taken after the scaling: it cannot be undone.
+    scaled = 1.0 if tta else trained.temperature
+    content |= {
+        "calibration": calibration.compute(probs, split.labels, trained.classes, scaled),
+        "selective": selective.compute(probs, split.labels),
+        "conformal": conformal.compute(probs, split.labels, trained.classes, thresholds)
+        if thresholds
+        else None,
+    }
     content["checkpoint"] = _checkpoint(trained)
     content["protocol"] = {
         "split": split.name,
@@ -79,6 +98,7 @@ def evaluate(
         "seed": trained.config.training.seed,
         "selection": trained.description["selection"],
         "tta": list(views) if tta else None,
+        "votes": split.votes,
         "interval": "95% Wilson",
         "deduplicated": "without images whose decoded pixels also occur in train",
     }

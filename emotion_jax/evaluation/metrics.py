@@ -26,6 +26,11 @@ class Bin:
     accuracy: float
     count: int
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% Wilson interval of the accuracy."""
+        return wilson_interval(round(self.accuracy * self.count), self.count)
+
 
 def compute(
     labels: np.ndarray,
@@ -142,27 +147,42 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
     Returns:
       0 (calibrated) to 1.
     """
-    table = reliability_bins(probs, labels, bins)
-    return math.fsum(abs(b.accuracy - b.confidence) * b.count for b in table) / len(labels)
+    return calibration_error(reliability_bins(probs, labels, bins))
+
+
+def calibration_error(table: Sequence[Bin]) -> float:
+    """``Σ_b (n_b / n) |accuracy_b - confidence_b|``, 0 to 1."""
+    total = math.fsum(abs(b.accuracy - b.confidence) * b.count for b in table)
+    return total / sum(b.count for b in table)
 
 
 def reliability_bins(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[Bin]:
-    """Group images by the probability of their predicted class, with equal counts.
+    """``equal_mass_bins`` of the probability of the predicted class.
+
+    Args:
+      probs: float [n, C].
+      labels: int [n].
+      bins: number of bins.
+    """
+    return equal_mass_bins(probs.max(axis=1), probs.argmax(axis=1) == labels, bins)
+
+
+def equal_mass_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> list[Bin]:
+    """Group images by confidence, with equal counts.
 
     The bins are those of ``np.array_split`` over the sorted confidences, but for ties: equal
     confidences share the bin of the first of them, so the order of the images has no influence.
 
     Args:
-      probs: float [n, C].
-      labels: int [n].
+      confidence: float [n], probability of some statement about each image.
+      correct: bool [n], whether it holds.
       bins: number of bins; those that are left empty are dropped.
 
     Returns:
       Bins by rising confidence; their counts add up to n.
     """
-    confidence = probs.max(axis=1).astype(np.float64)
-    correct = probs.argmax(axis=1) == labels
-    n = len(labels)
+    confidence = confidence.astype(np.float64)
+    n = len(confidence)
     rank = np.searchsorted(np.sort(confidence), confidence, side="left")
     ends = np.cumsum(n // bins + (np.arange(bins) < n % bins))
     index = np.searchsorted(ends, rank, side="right")

@@ -17,11 +17,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emotion_jax.evaluation.metrics import Bin
-
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 INK, MUTED, GRID = "#1b2430", "#667085", "#e4e7ec"
-_BLUES = LinearSegmentedColormap.from_list(
+BLUES = LinearSegmentedColormap.from_list(
     "blues", ["#ffffff", "#d3e6f3", "#7fb8dc", BLUE, "#00466e"]
 )
 _STYLE: Any = {
@@ -83,12 +81,12 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
       The PNG file's bytes.
     """
     counts = np.asarray(matrix)
-    size, names = len(classes), [_label(name) for name in classes]
+    size, names = len(classes), [label(name) for name in classes]
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(max(1.8 + 0.64 * size, 4.5), 16.0)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(share, cmap=_BLUES, vmin=0, vmax=1)
+    image = axes.imshow(share, cmap=BLUES, vmin=0, vmax=1)
     axes.set_xticks(range(size), names, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), names)
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
@@ -112,55 +110,6 @@ def _cell(axes: Axes, row: int, column: int, count: int, share: float, ink: str)
     weight: dict[str, Any] = {"weight": "bold" if row == column else "normal", "fontsize": 9.5}
     axes.text(column, row - 0.03, f"{share:.0%}", va="bottom", **weight, **centred)
     axes.text(column, row + 0.08, f"{count:,}", va="top", fontsize=7, alpha=0.8, **centred)
-
-
-@png
-def reliability(bins: Sequence[Bin], ece: float, confidences: np.ndarray | None = None) -> Figure:
-    """Accuracy against confidence, the gap between them, and how confident the model is.
-
-    Args:
-      bins: from ``metrics.reliability_bins``.
-      ece: expected calibration error, 0 to 1.
-      confidences: float [n] top probabilities, for the histogram; None: the bins' means stand in.
-
-    Returns:
-      The PNG file's bytes.
-    """
-    confidence = np.array([b.confidence for b in bins])
-    accuracy = np.array([b.accuracy for b in bins])
-    counts = np.array([b.count for b in bins])
-    figure = Figure(figsize=(6.2, 6.9), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
-    edges = _edges(confidence)
-    over, under = (confidence - accuracy).clip(min=0), (accuracy - confidence).clip(min=0)
-    bars: dict[str, Any] = {"width": np.diff(edges), "align": "edge", "edgecolor": "white"}
-    upper.bar(edges[:-1], accuracy, color=BLUE, label="Accuracy", **bars)
-    upper.bar(edges[:-1], under, bottom=confidence, color=SKY, label="Underconfident by", **bars)
-    upper.bar(edges[:-1], over, bottom=accuracy, color="#f3c6a5", label="Overconfident by", **bars)
-    upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.2, label="Calibrated")
-    percent = PercentFormatter(1)
-    upper.set(xlim=(0, 1.012), ylim=(0, 1.02), ylabel="Accuracy of the bin")
-    upper.set_title(f"Reliability: expected calibration error {ece:.1%}")
-    upper.legend(loc="upper left")
-    upper.yaxis.set_major_formatter(percent)
-    values, weights = (confidence, counts) if confidences is None else (confidences, None)
-    lower.hist(values, np.linspace(0, 1, 41), weights=weights, color=BLUE, rwidth=0.86)
-    mean = float((confidence * counts).sum() / counts.sum())
-    lower.axvline(mean, color=ORANGE, linewidth=1.4)
-    lower.annotate(
-        f"mean {mean:.1%}",
-        (mean, 1),
-        (-5, -3),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        color=ORANGE,
-    )
-    lower.set(xlabel="Confidence: probability of the predicted class", ylabel="Images")
-    lower.xaxis.set_major_formatter(percent)
-    lower.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    return figure
 
 
 @png
@@ -200,14 +149,6 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Bars that meet halfway between rising ``centres``, within [0, 1]: float64 [bins + 1]."""
-    middles = (centres[1:] + centres[:-1]) / 2
-    margins = (middles[[0, -1]] - centres[[0, -1]]) if len(middles) else (0.05, -0.05)
-    first, last = centres[0] - margins[0], centres[-1] - margins[1]
-    return np.concatenate([[max(first, 0.0)], middles, [min(last, 1.0)]])
-
-
 def _column(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     """One value a row, float64, NaN where there is none."""
     values = (row.get(name) for row in history)
@@ -234,7 +175,7 @@ def _mark_best(
     )
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """A class name that fits an axis and that the font library takes."""
     shown = " ".join(name.encode("utf-8", "replace").decode().split())
     return shown if len(shown) <= 18 else f"{shown[:17]}…"

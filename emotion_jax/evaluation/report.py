@@ -16,9 +16,17 @@ from sklearn.metrics import classification_report
 
 from emotion_jax import files
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import metrics, plots
+from emotion_jax.evaluation import (
+    calibration,
+    calibration_plots,
+    metrics,
+    plots,
+    robustness_plots,
+    selective,
+)
 
 MISTAKES = 20
+SHOWN_LEVEL = "0.9"  # whose coverage is shown by class
 
 
 def write(
@@ -27,25 +35,30 @@ def write(
     paths: Sequence[str],
     labels: np.ndarray,
     probs: np.ndarray,
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write report.json, predictions.csv, confusion_matrix.png, reliability.png and report.html.
+    """Write report.json, predictions.csv, report.html and the figures in it as PNG files.
 
-    Each file is whole or not there, and depends on nothing but the arguments.
+    Those are confusion_matrix, reliability, selective and, with the keys of that name in
+    ``report``, conformal and robustness. Each file is whole or not there, and depends on nothing
+    but the arguments.
 
     Args:
       out: the folder; made if need be.
-      report: ``metrics.compute`` and ``checkpoint`` and ``protocol`` (plain values for JSON).
+      report: ``metrics.compute`` and ``checkpoint`` and ``protocol`` (plain values for JSON);
+        ``calibration``, ``selective`` and ``conformal`` are shown if they are there.
       paths: n names of the images, shown as they are.
       labels: int [n].
       probs: float [n, C].
+      more: further figures, PNG by name (``explain.figures``).
 
     Raises:
       UserError: the folder cannot be written to.
     """
-    bins = metrics.reliability_bins(probs, labels)
     figures = {
         "confusion_matrix": plots.confusion_matrix(report["confusion_matrix"], report["classes"]),
-        "reliability": plots.reliability(bins, report["ece"], probs.max(axis=1)),
+        **_trust(report, labels, probs),
+        **(more or {}),
     }
     page = html(report, mistakes(paths, labels, probs, report["classes"]), figures)
     try:
@@ -59,6 +72,30 @@ def write(
         files.write_text_atomic(out / "report.html", page)
     except OSError as error:
         raise UserError(f"Cannot write the report to {out}: {error.strerror or error}.") from None
+
+
+def _trust(report: Mapping[str, Any], labels: np.ndarray, probs: np.ndarray) -> dict[str, bytes]:
+    """Figures of what the probabilities are worth; of sets of classes if ``report`` has them."""
+    bins = calibration.plain(metrics.reliability_bins(probs, labels, calibration.BINS))
+    before = (report.get("calibration") or {}).get("before_temperature") or {}
+    risk = selective.risk_coverage(probs, labels)
+    drawn = {
+        "reliability": calibration_plots.reliability(
+            bins,
+            report["ece"],
+            calibration.ece_floor(probs),
+            probs.max(axis=1),
+            before.get("bins"),
+        ),
+        "selective": calibration_plots.selective(
+            risk, selective.compute(probs, labels)["at_coverage"]
+        ),
+    }
+    if sets := report.get("conformal"):
+        drawn["conformal"] = calibration_plots.conformal(sets["levels"], SHOWN_LEVEL)
+    if curves := report.get("robustness"):
+        drawn["robustness"] = robustness_plots.curves(curves, len(report["classes"]))
+    return drawn
 
 
 def text(report: Mapping[str, Any], labels: np.ndarray, probs: np.ndarray) -> str:
@@ -142,7 +179,7 @@ def html(
     Args:
       report: as for ``write``; ``checkpoint`` and ``protocol`` are shown whatever their keys.
       wrong: from ``mistakes``.
-      figures: PNG bytes of ``confusion_matrix`` and ``reliability``.
+      figures: PNG bytes of ``confusion_matrix``, ``reliability`` and what else there is.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -151,7 +188,7 @@ def html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "show": _show}
+    environment.filters |= {"percent": _percent, "show": _show, "worst": _worst}
     checkpoint = dict(report["checkpoint"])
     config = checkpoint.pop("config", None)
     per_class = report["per_class"]
@@ -170,6 +207,11 @@ def html(
 
 def _percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def _worst(values: Mapping[str, float]) -> str:
+    name = max(values, key=lambda key: values[key])
+    return f"{name} {_percent(values[name])}"
 
 
 def _show(value: Any) -> str:

@@ -11,6 +11,7 @@ from emotion_jax.evaluation import plots
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.training import multihost
 from emotion_jax.training import trained as trained_lib
+from emotion_jax.training.conformal import fit_thresholds
 
 
 def finish(
@@ -33,9 +34,14 @@ def finish(
     step = multihost.step_of_main(workdir / "checkpoints", lambda: trained_lib.resolve(workdir))
     assert step is not None  # resolve has raised
     best = trained_lib.load(step)
-    splits = {"train": data.train, "val": data.validation}
-    splits |= {"test": data.test} if data.test is not None else {}
-    results = {name: evaluate(best, split, progress=progress) for name, split in splits.items()}
+    # Sets of classes promise something about images that neither training nor their thresholds saw.
+    results = {
+        "train": evaluate(best, data.train, progress=progress, thresholds={}),
+        "val": evaluate(best, data.validation, progress=progress, thresholds={}),
+    }
+    if data.test is not None:
+        thresholds = fit_thresholds(results["val"].probs, data.validation.labels)
+        results["test"] = evaluate(best, data.test, progress=progress, thresholds=thresholds)
     if not multihost.is_main():
         return ""
     reported = results["test" if data.test is not None else "val"]

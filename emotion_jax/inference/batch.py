@@ -77,7 +77,8 @@ class Batch:
     def summary(self) -> str:
         """One line."""
         bad = f", {self.bad} unreadable" if self.bad else ""
-        return f"{self.read + self.bad} files, {self.faces} faces found now{bad}"
+        files, faces = self.read + self.bad, self.faces
+        return f"{files} file{'s'[: files != 1]}, {faces} face{'s'[: faces != 1]} found now{bad}"
 
     def _is_open(self, one: Input) -> bool:
         """Whether it is a video that an earlier process may have stopped within."""
@@ -102,7 +103,10 @@ class Batch:
 
     def _picture(self, one: Input, result: Result, target: Path) -> None:
         # Read once more: to keep every image until its faces are named would take much memory.
-        image = images.open_image(one.path, self._recognizer.preprocess)
+        try:
+            image = images.open_image(one.path, self._recognizer.preprocess)
+        except BadImage:  # it was there a moment ago
+            return
         picture = annotate.draw(image, result.faces)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(target.with_name(f"{target.name}.jpg"), annotate.jpeg(picture))

@@ -40,7 +40,7 @@ class Face:
         return {
             "box": list(self.box),
             "det_score": self.det_score,
-            "landmarks": None if self.landmarks is None else shortest(self.landmarks),
+            "landmarks": None if self.landmarks is None else plain(self.landmarks),
             "label": self.label,
             "score": self.score,
             "probs": dict(self.probs),
@@ -48,11 +48,13 @@ class Face:
         }
 
 
-def shortest(values: np.ndarray) -> Any:
-    """Nested lists of the shortest decimals that are these float32 values again."""
-    if values.ndim == 0:
-        return float(str(np.float32(values)))
-    return [shortest(value) for value in values]
+def plain(values: np.ndarray) -> Any:
+    """Nested lists of numbers with eight significant digits, as in evaluate.py's predictions."""
+    return _plain(values.tolist())
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, list) else float(f"{value:.8g}")
 
 
 def to_frame(results: Iterable[Sequence[Face]], paths: Sequence[str] | None = None) -> Any:

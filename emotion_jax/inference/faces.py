@@ -1,16 +1,13 @@
-"""Where the faces in an image are, and how they are cut out for the network."""
+"""Where the faces in an image are."""
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from emotion_jax.data.preprocess import CONVENTION
 from emotion_jax.errors import UserError, choose
 from emotion_jax.inference.face import Box
 from emotion_jax.inference.mtcnn import Cascade
@@ -117,41 +114,29 @@ class Haar:
         )
 
 
-DETECTORS: Mapping[str, Callable[[], Detector]] = {
+# Name -> from the smallest face that is looked for, pixels.
+DETECTORS: Mapping[str, Callable[[int], Detector]] = {
     "mtcnn": Mtcnn,
     "haar": Haar,
-    "none": WholeImage,
+    "none": lambda _: WholeImage(),
 }
 
 
-@dataclass(frozen=True)
-class Framing:
-    """What the network shall see of a face: a square about the middle of the detector's box.
+def make_detector(name: str, min_face: int = MIN_FACE) -> Detector:
+    """The detector of a name.
 
-    Attributes:
-      landmarked: side of the square for a box with landmarks, in sides of the box (the geometric
-        mean of the two).
-      plain: the same for a box without.
-    """
-
-    landmarked: float
-    plain: float
-
-
-# The convention in a checkpoint's description -> how the same view is cut out of a photograph.
-# Images that are whole faces: FER2013's show what Haar's box holds (it was made with that
-# detector), and MTCNN's box, narrow and high, has a 5% shorter side there. docs/predict.md has
-# the measurement.
-FRAMINGS: Mapping[str, Framing] = {CONVENTION: Framing(landmarked=1.05, plain=1.0)}
-
-
-def framing(convention: str) -> Framing:
-    """How faces are cut out for a checkpoint.
+    Args:
+      name: "mtcnn", "haar" or "none".
+      min_face: faces with a shorter side are not looked for, pixels, where the image's longest
+        side is SIDE at most; the larger, the faster.
 
     Raises:
-      UserError: the convention is that of another version.
+      UserError: there is no such detector, what it needs is not installed, or ``min_face`` is out
+        of range.
     """
-    return choose(FRAMINGS, convention, "the checkpoint's crop")
+    if not MIN_FACE <= min_face <= SIDE:
+        raise UserError(f"The smallest face is {min_face} pixels; use {MIN_FACE} to {SIDE}.")
+    return choose(DETECTORS, name, "the detector")(min_face)
 
 
 def find(detector: Detector, image: Image.Image) -> list[Detection]:
@@ -173,42 +158,6 @@ def _enlarged(detection: Detection, factor: float) -> Detection:
     x, y, width, height = (value * factor for value in detection.box)
     landmarks = None if detection.landmarks is None else detection.landmarks * np.float32(factor)
     return detection._replace(box=(x, y, width, height), landmarks=landmarks)
-
-
-def cut(image: Image.Image, detection: Detection, frame: Framing) -> Image.Image:
-    """The part of an upright image that the network shall see, the eyes level; black outside.
-
-    Args:
-      image: any mode that ``preprocess.flat`` gives.
-      detection: in its pixels.
-      frame: of the checkpoint.
-    """
-    if detection.framed:
-        return image
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    x, y, width, height = detection.box
-    scale = frame.plain if detection.landmarks is None else frame.landmarked
-    half = max(1.0, scale * math.sqrt(width * height)) / 2
-    centre = (x + width / 2, y + height / 2)
-    angle = _tilt(detection.landmarks)
-    if angle:
-        reach = math.ceil(half * 1.5)  # the square's corners, turned
-        left, top = round(centre[0]) - reach, round(centre[1]) - reach
-        image = image.crop((left, top, left + 2 * reach, top + 2 * reach))
-        centre = (centre[0] - left, centre[1] - top)
-        image = image.rotate(angle, Image.Resampling.BILINEAR, center=centre)
-    left, top = round(centre[0] - half), round(centre[1] - half)
-    side = max(1, round(2 * half))
-    return image.crop((left, top, left + side, top + side))
-
-
-def _tilt(landmarks: np.ndarray | None) -> float:
-    """Angle of the line through the eyes, degrees, positive where the right one is lower."""
-    if landmarks is None:
-        return 0.0
-    across, down = (landmarks[1] - landmarks[0]).tolist()
-    return math.degrees(math.atan2(down, across))
 
 
 def _largest_first(found: list[Detection]) -> list[Detection]:

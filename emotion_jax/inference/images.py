@@ -42,7 +42,12 @@ def open_image(source: Any, preprocess: Preprocess) -> Image.Image:
             return flat(source)
         except Exception as error:  # a file that Pillow has opened but not read yet
             raise BadImage(f"damaged ({error})") from None
-    raise UserError(
+    raise refusal(source)
+
+
+def refusal(source: Any) -> UserError:
+    """What is said of something that is no kind of image."""
+    return UserError(
         f"An image is a path, bytes, a uint8 array or a Pillow image, not {type(source).__name__}."
     )
 

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from PIL import Image
 
 from emotion_jax.data.preprocess import BadImage, Preprocess
 from emotion_jax.data.threads import in_order
-from emotion_jax.errors import UserError, choose
+from emotion_jax.errors import UserError
 from emotion_jax.inference import faces as faces_lib
-from emotion_jax.inference import images
-from emotion_jax.inference.face import Box, Face, shortest
-from emotion_jax.inference.faces import Detection, Detector
+from emotion_jax.inference import framing, images
+from emotion_jax.inference.face import Box, Face, plain
+from emotion_jax.inference.faces import Detection, Detector, WholeImage
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import trained as trained_lib
 from emotion_jax.training.predict import BATCH_SIZE, make_predict
@@ -25,7 +25,8 @@ from emotion_jax.training.trained import Trained
 
 # Photographs of phones have 50 million pixels; Pillow warns of bombs from 89 million.
 PIXEL_CAP = 80_000_000
-CHUNK = 256  # images, or faces, that are gathered before the network sees them
+FACES = 256  # that are gathered before the network sees them
+PHOTOGRAPHS = 32  # that are at most: to find their faces takes far longer than the network
 WORKERS = 4  # threads that read images and look for faces
 
 
@@ -60,17 +61,18 @@ class Recognizer:
         detector: str | Detector = "mtcnn",
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
+        min_face: int = faces_lib.MIN_FACE,
     ) -> None:
         """See ``load``."""
         if not 0.0 <= abstain_below <= 1.0:
             raise UserError(f"abstain_below is {abstain_below}; it is a probability, 0 to 1.")
         if isinstance(detector, str):
-            detector = choose(faces_lib.DETECTORS, detector, "the detector")()
+            detector = faces_lib.make_detector(detector, min_face)
         about = trained.description
         self.trained = trained
         self.abstain_below = abstain_below
         self._detector = detector
-        self._framing = faces_lib.framing(about["crop"])
+        self._framing = framing.of_convention(about["crop"])
         self.preprocess = Preprocess(about["image_size"], about["channels"], pixel_cap)
         self._mesh = mesh_lib.make()
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
@@ -86,6 +88,8 @@ class Recognizer:
         detector: str | Detector = "mtcnn",
         abstain_below: float = 0.0,
         pixel_cap: int = PIXEL_CAP,
+        without: Collection[str] = (),
+        min_face: int = faces_lib.MIN_FACE,
     ) -> "Recognizer":
         """Build the network of a checkpoint.
 
@@ -96,13 +100,17 @@ class Recognizer:
             treated as those of training) or your own.
           abstain_below: faces whose best class is less probable are marked ``abstained``.
           pixel_cap: images with more pixels are refused.
+          without: classes to leave out (of "ferplus" contempt, for the usual seven); the others
+            share their probability in proportion.
+          min_face: smallest face that is looked for by name, pixels (see ``make_detector``).
 
         Raises:
-          UserError: there is no such checkpoint, it is damaged or of another version, or what the
-            detector needs is not installed.
+          UserError: there is no such checkpoint, it is damaged or of another version, it has no
+            such class, or what the detector needs is not installed.
         """
         trained = trained_lib.load(trained_lib.resolve(Path(checkpoint)))
-        return cls(trained, detector, abstain_below, pixel_cap)
+        trained = trained_lib.without(trained, without) if without else trained
+        return cls(trained, detector, abstain_below, pixel_cap, min_face)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,28 +132,31 @@ class Recognizer:
           UserError: an image cannot be read (``results`` goes on instead), or is none.
         """
         if images.is_single(source):
-            return next(self._faces([source]))
+            (faces,) = self._faces([source])
+            return faces
         if isinstance(source, Sequence | np.ndarray):
             return list(self._faces(source))
         if isinstance(source, Iterable):
             return self._faces(source)
-        images.open_image(source, self.preprocess)  # says what an image is
-        raise AssertionError
+        raise images.refusal(source)
 
     def results(
-        self, sources: Iterable[Any], chunk: int = CHUNK, workers: int = WORKERS
+        self, sources: Iterable[Any], chunk: int | None = None, workers: int = WORKERS
     ) -> Iterator[Result]:
         """As ``predict`` for an iterator, but what cannot be read is a result with its reason.
 
         Args:
           sources: images; taken ahead of the results, by 4 * workers + chunk at most.
-          chunk: images that are gathered for the network at a time, at most.
+          chunk: images that are gathered for the network at a time, at most; None: FACES where
+            each image is one, or else PHOTOGRAPHS.
           workers: threads that read images and look for faces.
         """
+        if chunk is None:
+            chunk = FACES if isinstance(self._detector, WholeImage) else PHOTOGRAPHS
         seen = in_order(self._find, sources, workers)
         for batch in _batches(seen, chunk):
             crops = np.concatenate([one.crops for one in batch])
-            probs = iter(self.probabilities(crops))
+            probs = iter(self._probabilities(crops))
             for one in batch:
                 said = zip(one.detections, probs, strict=False)  # those of this image, no more
                 yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
@@ -166,7 +177,7 @@ class Recognizer:
         found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
         if found.error is not None:
             raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
-        rows = self.probabilities(found.crops)
+        rows = self._probabilities(found.crops)
         return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
@@ -187,11 +198,15 @@ class Recognizer:
                 f"Faces are uint8 [N, {size}, {size}, {channels}] for this checkpoint, "
                 f"not {faces.dtype} {list(faces.shape)}."
             )
+        return self._probabilities(faces).astype(np.float32)
+
+    def _probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """As evaluation has them: float64 [N, K]."""
         logs = [np.empty((0, len(self.classes)), np.float32)]
         for start in range(0, len(faces), BATCH_SIZE):
             logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
         probs = np.exp(np.concatenate(logs).astype(np.float64))
-        return (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probs / probs.sum(axis=1, keepdims=True)
 
     def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
         """Of at most BATCH_SIZE faces, padded to the next power of two."""
@@ -233,34 +248,34 @@ class Recognizer:
         except BadImage as error:
             return _Found((), none, str(error))
         found = find(image)
-        views = (faces_lib.cut(image, detection, self._framing) for detection in found)
+        views = (framing.cut(image, detection, self._framing) for detection in found)
         crops = [self.preprocess.convert(view) for view in views]
         return _Found(found, np.stack(crops) if crops else none)
 
     def face(
         self, box: Box, det_score: float, landmarks: np.ndarray | None, probs: np.ndarray
     ) -> Face:
-        """A detection and the probabilities of its expression, float32 [K], as a ``Face``."""
+        """A detection and the probabilities of its expression, [K], as a ``Face``."""
         best = int(probs.argmax())
         return Face(
             box=box,
             det_score=det_score,
             landmarks=landmarks,
             label=self.classes[best],
-            score=shortest(probs[best]),
-            probs=dict(zip(self.classes, shortest(probs), strict=True)),
+            score=plain(probs[best]),
+            probs=dict(zip(self.classes, plain(probs), strict=True)),
             abstained=bool(probs[best] < self.abstain_below),
         )
 
 
 def _batches(found: Iterator[_Found], chunk: int) -> Iterator[list[_Found]]:
-    """Images in a row, until there are ``chunk`` of them or CHUNK faces."""
+    """Images in a row, until there are ``chunk`` of them or FACES faces."""
     batch: list[_Found] = []
     faces = 0
     for one in found:
         batch.append(one)
         faces += len(one.crops)
-        if len(batch) >= chunk or faces >= CHUNK:
+        if len(batch) >= chunk or faces >= FACES:
             yield batch
             batch, faces = [], 0
     if batch:

@@ -76,7 +76,10 @@ class Film:
     def add(self, picture: Image.Image, time: float) -> None:
         """Add a frame, ``time`` seconds from the beginning."""
         if picture.size != self._size:
-            picture = picture.crop((0, 0, *self._size))
+            # An odd row or column less; or the source has changed its size.
+            even = (picture.width // 2 * 2, picture.height // 2 * 2)
+            is_odd = even == self._size
+            picture = picture.crop((0, 0, *even)) if is_odd else picture.resize(self._size)
         frame = self._av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
         self._last = max(round(time / TIME_BASE), self._last + 1)
         frame.pts, frame.time_base = self._last, TIME_BASE

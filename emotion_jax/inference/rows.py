@@ -71,7 +71,8 @@ class Output:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self.before = written.read(path, self._classes)
-            os.truncate(path, self.before.end)
+            if path.stat().st_size > self.before.end:
+                os.truncate(path, self.before.end)
         self._file = path.open("a", encoding="utf-8", newline="")
         if self._is_csv and not self.before.end:
             self._write(_line([*BEFORE, *self._classes, *AFTER]))

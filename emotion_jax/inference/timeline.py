@@ -74,7 +74,7 @@ def _draw(
         for start, shares in _stretches(times, probs):
             axes.stackplot(start, shares.T, colors=colours, linewidth=0)
         axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
-        axes.set_title(f"face {number}")
+        axes.set_title(f"face #{number}")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(visible=False)
     if not tracks:

@@ -1,6 +1,6 @@
 """Flax Linen modules, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flax import linen as nn
 
@@ -21,6 +21,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "fernet": FerNet,
 }
 HALVED_BY_EVERY_WIDTH = ("cnn", "vgg")  # the others halve between widths
+
+
+def last_layer(params: Iterable[str]) -> str:
+    """Name of the layer that makes the logits, the last dense one of a backbone's parameters."""
+    dense = (name for name in params if name.startswith("Dense_"))
+    return max(dense, key=lambda name: int(name.removeprefix("Dense_")))
 
 
 def build(

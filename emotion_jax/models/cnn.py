@@ -7,10 +7,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
-from emotion_jax.models.layers import Backbone, BatchNorm, Dropout, conv
+from emotion_jax.models.layers import Backbone, BatchNorm, Dropout, conv, dense
 
 
 class CNN(Backbone):
@@ -26,7 +25,7 @@ class CNN(Backbone):
         norm_relu = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
         x_NF = pooled_blocks(x_NHWC, train, s)
         for units in s.dense:
-            x_NF = norm_relu()(nn.Dense(units, use_bias=False, dtype=self.dtype)(x_NF))
+            x_NF = norm_relu()(dense(units, use_bias=False, dtype=self.dtype)(x_NF))
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         return x_NF
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from emotion_jax.config import ModelSettings
-from emotion_jax.models import lowering
+from emotion_jax.models import lowering, mixed
 
 Activation = Literal["relu", "gelu", "none"]
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(self.dtype)
         x_NF = self.features(x_NHWC, train)
         # The softmax and the loss want float32.
-        return nn.Dense(self.classes, dtype=self.dtype)(x_NF).astype(jnp.float32)
+        return dense(self.classes, dtype=self.dtype)(x_NF).astype(jnp.float32)
 
     def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
         """Normalised pixels to what the logits are made of: ``dtype`` [N, F]."""
@@ -84,7 +84,19 @@ def conv(width: int, side: int, stride: int = 1, groups: int = 1, *, dtype: Any)
         feature_group_count=groups,
         use_bias=False,
         dtype=dtype,
+        promote_dtype=mixed.round_inputs,
         conv_general_dilated=lowering.conv,
+    )
+
+
+def dense(units: int, *, dtype: Any, **options: Any) -> nn.Dense:
+    """``flax.linen.Dense`` whose weights have float32 gradients."""
+    return nn.Dense(
+        units,
+        dtype=dtype,
+        promote_dtype=mixed.round_inputs,
+        dot_general=mixed.dot_general,
+        **options,
     )
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from emotion_jax.models import products, winograd
+from emotion_jax.models import mixed, products, winograd
 
 # Below this many input channels or tiles the products are too thin for Winograd, and im2col wins.
 WINOGRAD_CHANNELS = 16
@@ -56,7 +56,8 @@ def conv(
 
     Args and result are those of lax. Lowered anew for the CPU are, in float32 of images
     [N, H, W, C]: 3x3 convolutions padded by one pixel (dense ones, and depthwise ones with stride
-    1), and 1x1 convolutions without padding.
+    1), and 1x1 convolutions without padding. A kernel of another type than the images is rounded
+    to theirs (``mixed.rounded``).
     """
 
     def as_lax(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -73,10 +74,12 @@ def conv(
             **options,
         )
 
+    if lhs.dtype != rhs.dtype:
+        return mixed.rounded(as_lax)(lhs, rhs)
     dilated = any(d is not None and set(d) != {1} for d in (lhs_dilation, rhs_dilation))
     usual = (
         lhs.ndim == rhs.ndim == 4
-        and lhs.dtype == rhs.dtype == jnp.float32
+        and lhs.dtype == jnp.float32
         and _in_layout(lhs, rhs, dimension_numbers)
         and not dilated
         and not any(value is not None and value != 1 for value in options.values())
@@ -112,9 +115,11 @@ def _for_cpu(
     if strides != (1, 1) or pads != ((1, 1), (1, 1)):
         return None
     if groups == 1:
-        many = winograd.tiles(images) >= WINOGRAD_TILES and kernel[2] >= WINOGRAD_CHANNELS
+        # Of a batch whose size is not known yet (export) there may be any number of tiles.
+        any_size = not isinstance(images[0], int)
+        many = any_size or winograd.tiles(images) >= WINOGRAD_TILES
         few = products.one_channel if kernel[2] == 1 else products.im2col
-        return winograd.conv if many else few
+        return winograd.conv if many and kernel[2] >= WINOGRAD_CHANNELS else few
     return products.depthwise if groups == images[-1] == kernel[-1] else None
 
 

@@ -13,7 +13,15 @@ from flax import linen as nn
 
 from emotion_jax.config import ModelSettings
 from emotion_jax.models import lowering
-from emotion_jax.models.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, conv, pool_places
+from emotion_jax.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    BatchNorm,
+    Dropout,
+    conv,
+    dense,
+    pool_places,
+)
 
 
 class Stem(nn.Module):
@@ -105,9 +113,9 @@ class Sum(nn.Module):
         if self.squeeze:
             channels = branch_NHWC.shape[-1]
             mean_NC = global_mean(branch_NHWC)
-            hidden_NU = nn.Dense(max(channels // self.squeeze, 1), dtype=self.dtype)(mean_NC)
-            gate_NC = nn.sigmoid(nn.Dense(channels, dtype=self.dtype)(nn.relu(hidden_NU)))
-            gate_N11C = gate_NC[:, None, None, :]
+            hidden_NU = dense(max(channels // self.squeeze, 1), dtype=self.dtype)(mean_NC)
+            gate_NC = nn.sigmoid(dense(channels, dtype=self.dtype)(nn.relu(hidden_NU)))
+            gate_N11C = gate_NC.astype(self.dtype)[:, None, None, :]
         if self.drop_path and train:
             kept = 1.0 - self.drop_path
             shape = (len(branch_NHWC), 1, 1, 1)

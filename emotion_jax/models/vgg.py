@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 
 from emotion_jax.models.cnn import pooled_blocks
-from emotion_jax.models.layers import Backbone, Dropout
+from emotion_jax.models.layers import Backbone, Dropout, dense
 
 
 class VGG(Backbone):
@@ -28,7 +28,7 @@ class VGG(Backbone):
         for units in s.dense:
             # Without BatchNorm the initial scale is all that keeps the variance through a ReLU.
             x_NF = nn.relu(
-                nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype)(x_NF)
+                dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype)(x_NF)
             )
             x_NF = Dropout(s.dense_dropout)(x_NF, deterministic=not train)
         return x_NF

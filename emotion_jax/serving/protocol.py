@@ -7,7 +7,6 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-
 # What uvicorn says of every WebSocket that is refused with a status and a reason, as ours are.
 _REFUSED = "ASGI callable returned without completing handshake."
 

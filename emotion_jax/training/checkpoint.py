@@ -1,6 +1,6 @@
 """Checkpoints that describe themselves and are whole or not there.
 
-    checkpoints/<step>/model/             params, batch_stats (Orbax)
+    checkpoints/<step>/model/             params, batch_stats; their averages where kept (Orbax)
                        training/          the rest of the TrainState (Orbax)
                        description.json   all that is needed to use the model, and the progress
                        train_hashes.npy   sorted uint64 hashes of the training images
@@ -20,14 +20,13 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from flax import serialization
 
 from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.training import saved
+from emotion_jax.training.backup import Backup
 from emotion_jax.training.state import TrainState
 
-MODEL = ("params", "batch_stats")
 UNFINISHED = ".unfinished"
 OVERHEAD = 2**18  # bytes of a step beside its arrays, about
 
@@ -40,10 +39,14 @@ class Store:
     Attributes:
       directory: of the steps.
       keep_latest, keep_best: how many of the newest, and of the best by validation accuracy, stay.
+      backup: archives the saves elsewhere, if any does.
     """
 
-    def __init__(self, workdir: Path, keep_latest: int, keep_best: int) -> None:
+    def __init__(
+        self, workdir: Path, keep_latest: int, keep_best: int, backup: Backup | None = None
+    ) -> None:
         self.directory = workdir / "checkpoints"
+        self.backup = backup
         self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
@@ -64,7 +67,7 @@ class Store:
         """
         self.wait()
         if jax.process_index() == 0:
-            tree = serialization.to_state_dict(jax.device_get(state))
+            tree = saved.to_trees(jax.device_get(state))
             step, text = description["step"], json.dumps(description, allow_nan=False)
             self._pending = self._writer.submit(self._write, tree, step, text, train_hashes)
 
@@ -79,6 +82,8 @@ class Store:
     ) -> None:
         try:
             self.wait()
+            if self.backup:
+                self.backup.finish()
         except UserError as failed:
             if error is None:
                 raise
@@ -150,6 +155,8 @@ class Store:
             raise
         files.sync(self.directory)
         self._prune()
+        if self.backup:
+            self.backup.due()
 
     def _prune(self) -> None:
         found = saved.steps(self.directory)
@@ -163,8 +170,8 @@ def _fill(folder: Path, tree: dict[str, Any], description: str, hashes: np.ndarr
     """Write a step's files, the manifest last, and have them reach the disk."""
     size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
     files.check_room(folder, size + OVERHEAD)
-    saved.write_tree(folder / "model", {name: tree[name] for name in MODEL})
-    saved.write_tree(folder / "training", {k: v for k, v in tree.items() if k not in MODEL})
+    for name, part in tree.items():
+        saved.write_tree(folder / name, part)
     (folder / "description.json").write_text(description)
     np.save(folder / "train_hashes.npy", hashes, allow_pickle=False)
     digests = {name: saved.sha256(folder / name) for name in saved.names(folder)}

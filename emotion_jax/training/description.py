@@ -1,19 +1,19 @@
 """What a checkpoint says of itself: all that is needed to use it, and how it came about."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emotion_jax import __version__
 from emotion_jax.config import Config
 from emotion_jax.data.dataset import Dataset
 from emotion_jax.data.preprocess import CONVENTION
+from emotion_jax.training.predict import VIEWS
 from emotion_jax.training.workdir import Row
 
 FORMAT = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SELECTION = "highest validation accuracy, then lowest validation loss, then the earlier epoch"
-VIEWS = ("identity", "flip")  # what --tta averages over
 
 
 def describer(
@@ -22,8 +22,10 @@ def describer(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     steps_per_epoch: int,
-) -> Callable[[int, Sequence[Row], float], dict[str, Any]]:
-    """The function from (step, rows of the epochs, seconds of training) to the description."""
+) -> Callable[..., dict[str, Any]]:
+    """The function from (step, rows of the epochs, seconds of training, what ``calibration.fit``
+    gave at this step or None) to the description.
+    """
     fixed = {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
@@ -33,20 +35,28 @@ def describer(
         "mean": list(mean),
         "std": list(std),
         "crop": CONVENTION,
-        "temperature": None,
         "tta": list(VIEWS),
         "selection": SELECTION,
         "fingerprint": data.fingerprint,
         "versions": versions(),
     }
 
-    def describe(step: int, history: Sequence[Row], seconds: float) -> dict[str, Any]:
+    def describe(
+        step: int,
+        history: Sequence[Row],
+        seconds: float,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        # Of the epoch that ends at this step; none within an epoch.
+        row = history[-1] if history and history[-1]["step"] == step else None
         return {
             **fixed,
             "step": step,
             "epoch": step // steps_per_epoch,
             "seconds": round(seconds, 3),
-            "metrics": _metrics(step, history),
+            "metrics": _metrics(row),
+            "temperature": fitted and fitted["temperature"],
+            "conformal": fitted and fitted["conformal"],
             "history": list(history),
         }
 
@@ -63,12 +73,10 @@ def versions() -> dict[str, str]:
     return {"emotion_jax": __version__} | {p: importlib.metadata.version(p) for p in PACKAGES}
 
 
-def _metrics(step: int, history: Sequence[Row]) -> dict[str, Any] | None:
-    """Of the epoch that ends at ``step``; None within an epoch."""
-    if not history or history[-1]["step"] != step:
+def _metrics(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
         return None
     names = ("loss", "accuracy", "precision", "recall")
-    row = history[-1]
     return {
         "train": {name: row[name] for name in names},
         "val": {name: row[f"val_{name}"] for name in names},

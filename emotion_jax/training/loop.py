@@ -11,27 +11,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from emotion_jax import models
 from emotion_jax.config import Config
-from emotion_jax.data.dataset import Dataset, normalisation
+from emotion_jax.data.dataset import Dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
     checkpoint,
     description,
     multihost,
-    optimizer,
     saved,
     signals,
     step,
+    transfer,
     workdir,
 )
-from emotion_jax.training import feed as feed_lib
-from emotion_jax.training import mesh as mesh_lib
-from emotion_jax.training import predict as predict_lib
+from emotion_jax.training import program as program_lib
 from emotion_jax.training import state as state_lib
+from emotion_jax.training.backup import Backup
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
+from emotion_jax.training.program import Program
 from emotion_jax.training.state import TrainState
 from emotion_jax.training.workdir import Row
 
@@ -45,28 +44,16 @@ class Progress:
       step: ``state.step``, known without asking the device.
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
+      seen: sorted uint64 hashes of the images that the weights come from.
+      fitted: ``calibration.fit`` of this very step, if it was validated.
     """
 
     state: TrainState
     step: int
     history: tuple[Row, ...]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Program:
-    """What stays the same from step to step."""
-
-    config: Config
-    data: Dataset
-    feed: feed_lib.Feed
-    key: jax.Array
-    train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
-    validate: Callable[[TrainState], dict[str, float]]
-    rate: Callable[[int], Any]
-    store: checkpoint.Store
-    describe: Callable[[int, Sequence[Row], float], dict[str, Any]]
-    hashes: np.ndarray
+    seen: np.ndarray
+    fitted: dict[str, Any] | None = None
 
 
 def train(
@@ -92,7 +79,9 @@ def train(
       Interrupted: a signal came; the state was saved first.
     """
     training = config.training
-    with checkpoint.Store(folder, training.keep_latest, training.keep_best) as store:
+    target, minutes = training.backup_to, training.backup_minutes
+    backup = Backup(folder, target, minutes) if target and multihost.is_main() else None
+    with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
         return _train(config, folder, data, store, on_epoch)
 
 
@@ -105,7 +94,8 @@ def _train(
 ) -> tuple[Row, ...]:
     multihost.check_same("settings", json.dumps(workdir.agreed(config)))
     multihost.check_same("images", data.fingerprint)
-    program, progress = _build(config, data, store)
+    program, state = program_lib.build(config, data, store)
+    progress = _restore(program, state)
     workdir.write_history(folder, progress.history)
     total = config.training.epochs * program.feed.steps_per_epoch
     if progress.step > total:
@@ -119,48 +109,11 @@ def _train(
     return progress.history
 
 
-def _build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Program, Progress]:
-    mesh = mesh_lib.make()
-    feed = feed_lib.make(config, data.train, mesh)
-    mean, std = normalisation(data.train)
-    classes, size = len(data.classes), config.data.image_size
-    module = models.build(config.model, classes, size, mean, std)
-    rate = optimizer.schedule(config.training, feed.steps_per_epoch)
-    tx = optimizer.optimizer(config.training, rate)
-    weights = step.class_weights(config.training, data.train.labels, classes)
-    predict = predict_lib.make_predict(module, mesh)
-
-    def validate(state: TrainState) -> dict[str, float]:
-        title = "validation" if config.logging.progress else ""
-        batch = predict_lib.BATCH_SIZE
-        _, sums = predict_lib.predict(predict, state.variables, data.validation, batch, mesh, title)
-        return quotients(sums)
-
-    program = Program(
-        config=config,
-        data=data,
-        feed=feed,
-        key=state_lib.make_key(config.training.seed, mesh),
-        train_step=step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take
-        ),
-        validate=validate,
-        rate=rate,
-        store=store,
-        describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
-        # Validation chose the checkpoint, so its images are not new to it either.
-        hashes=np.unique(np.concatenate([data.train.hashes, data.validation.hashes])),
-    )
-    image_shape = (size, size, config.data.channels)
-    state = state_lib.create(module, tx, image_shape, classes, config.training.seed, mesh)
-    return program, _restore(program, state)
-
-
 def _restore(program: Program, state: TrainState) -> Progress:
     """The newest good checkpoint laid out as ``state`` is, or ``state`` itself."""
     newest = multihost.step_of_main(program.store.directory, program.store.newest_good)
     if newest is None:
-        return Progress(state, 0, (), 0.0)
+        return _begin(program, state)
     about = saved.read_description(newest)
     if about["fingerprint"] != program.data.fingerprint:
         raise UserError(
@@ -168,7 +121,19 @@ def _restore(program: Program, state: TrainState) -> Progress:
             "bring them back or use another --workdir."
         )
     state = saved.read_state(newest, state)
-    return Progress(state, about["step"], tuple(about["history"]), about["seconds"])
+    seen = saved.read_hashes(newest)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
+
+
+def _begin(program: Program, state: TrainState) -> Progress:
+    data = program.data
+    # Validation chooses the checkpoint, so its images are not new to it either.
+    seen = [data.train.hashes, data.validation.hashes]
+    if name := program.config.training.init_from:
+        model, same_classes = transfer.source(name, data.classes)
+        state = transfer.initial(state, model, same_classes)
+        seen.append(model.train_hashes)
+    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)))
 
 
 def _run(
@@ -185,12 +150,13 @@ def _run(
     clock = Clock(progress.step, progress.seconds)
     with signals.deferred() as stopped:
         for end, fed in program.feed.dispatches(progress.step, total):
+            train_step = program.train_step(progress.step // per_epoch)
             with jax.transfer_guard_device_to_host("disallow"):
-                state, metrics = program.train_step(progress.state, fed, program.key)
+                state, metrics = train_step(progress.state, fed, program.key)
                 log.steps(end - progress.step)
                 clock.step(end, metrics)
             look = end // every > progress.step // every
-            progress = replace(progress, state=state, step=end)
+            progress = replace(progress, state=state, step=end, fitted=None)
             if look:
                 _look(program, progress, metrics, log)
             done = progress.step % per_epoch == 0
@@ -246,9 +212,8 @@ def _check_finite(program: Program, progress: Progress) -> None:
 
 def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> Progress:
     """Validate, add the epoch's row, and begin the sums of the next epoch."""
-    train, val = quotients(progress.state.sums), program.validate(progress.state)
-    if not math.isfinite(val["loss"]):
-        raise NonFiniteError(f"The validation loss is not finite at step {progress.step}.")
+    train = quotients(progress.state.sums)
+    val, fitted = program.validate(progress.state)
     names = ("loss", "accuracy", "precision", "recall")
     row = {
         "step": progress.step,
@@ -260,12 +225,13 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
     }
     history = (*progress.history, row)
     log.epoch(row, description.best_row(history) is row)
-    return replace(progress, state=state_lib.without_sums(progress.state), history=history)
+    state = state_lib.without_sums(progress.state)
+    return replace(progress, state=state, history=history, fitted=fitted)
 
 
 def _save(program: Program, progress: Progress) -> None:
-    about = program.describe(progress.step, progress.history, progress.seconds)
-    program.store.save(progress.state, about, program.hashes)
+    about = program.describe(progress.step, progress.history, progress.seconds, progress.fitted)
+    program.store.save(progress.state, about, progress.seen)
 
 
 def _exhausted(history: Sequence[Row], patience: int) -> bool:

@@ -12,6 +12,7 @@ import optax
 
 from emotion_jax.config import TrainingSettings
 from emotion_jax.errors import choose
+from emotion_jax.training import muon
 
 SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
     "constant": lambda peak, steps: optax.constant_schedule(peak),
@@ -27,6 +28,7 @@ OPTIMIZERS: dict[
     # Weight decay is decoupled for all of them, so adam with decay is adamw by another name.
     "adamw": lambda rate, s: _chain(optax.scale_by_adam(), rate, s),
     "sgd": lambda rate, s: _chain(optax.trace(s.momentum, nesterov=True), rate, s),
+    "muon": lambda rate, s: _chain(muon.scale_by_muon(s.momentum), rate, s),
 }
 
 

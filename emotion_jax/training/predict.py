@@ -14,10 +14,30 @@ from emotion_jax.data.stream import Examples
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.metrics import Sums
 
-# What --tta averages over. Each maps images [N, H, W, C] to images of the same shape.
-VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "identity": lambda images: images,
-    "flip": lambda images: images[:, :, ::-1],
+SHIFT = 1 / 16  # of the image's side, in the views that are moved
+
+
+def _view(down: int, right: int, mirrored: bool) -> Callable[[jax.Array], jax.Array]:
+    """Moves images [N, H, W, C] by ``SHIFT`` times these, its border repeated, and mirrors them."""
+
+    def view(images: jax.Array) -> jax.Array:
+        _, height, width, _ = images.shape
+        y, x = round(SHIFT * height), round(SHIFT * width)
+        padded = jnp.pad(images, ((0, 0), (y, y), (x, x), (0, 0)), "edge")
+        top, left = y * (1 - down), x * (1 - right)
+        moved = padded[:, top : top + height, left : left + width]
+        return moved[:, :, ::-1] if mirrored else moved
+
+    return view
+
+
+_MOVES = {"": (0, 0), "up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+
+# What --tta averages over, where the checkpoint declares it.
+VIEWS = {
+    f"{name} flip".strip() if mirrored else name or "identity": _view(*move, mirrored)
+    for name, move in _MOVES.items()
+    for mirrored in (False, True)
 }
 
 BATCH_SIZE = 256  # images at a time

@@ -104,13 +104,24 @@ def read_variables(step: Path) -> dict[str, Any]:
     return _restore(step / "model")
 
 
+def to_trees(state: TrainState) -> dict[str, dict[str, Any]]:
+    """What is saved of a state, by folder: ``model``, to use it, and ``training``, to go on."""
+    tree = serialization.to_state_dict(state)
+    average = tree.pop("average")
+    model = average or {name: tree.pop(name) for name in ("params", "batch_stats")}
+    return {"model": model, "training": tree}
+
+
 def read_state(step: Path, target: TrainState) -> TrainState:
     """The whole state, laid out on the devices as ``target`` is.
 
     Raises:
       UserError: its names or shapes are not those of ``target``.
     """
-    tree = {**_restore(step / "model"), **_restore(step / "training")}
+    model, tree = _restore(step / "model"), _restore(step / "training")
+    if ("params" in tree) != bool(target.average):
+        raise UserError(f"{step} was saved with another training.average.")
+    tree |= {"average": model} if target.average else {**model, "average": {}}
     try:
         restored = serialization.from_state_dict(target, tree)
     except ValueError as error:

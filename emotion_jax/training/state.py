@@ -22,6 +22,7 @@ class TrainState(struct.PyTreeNode):
       params: float32.
       batch_stats: float32, BatchNorm's running mean and variance.
       opt_state: of the Optax transformation.
+      average: moving averages of ``params`` and ``batch_stats``; empty if none is kept.
       sums: over the current epoch's training batches.
       bad_step: int32, the first step whose loss or gradient was not finite; 0: none.
     """
@@ -30,12 +31,18 @@ class TrainState(struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any
     sums: Sums
     bad_step: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the module is applied with."""
+        """What the module is measured and used with."""
+        return self.average or self.trained
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """What the next step begins with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -57,18 +64,31 @@ def create(
     classes: int,
     seed: int,
     mesh: Mesh,
+    averaged: bool = False,
 ) -> TrainState:
-    """The state before the first step, on every device of ``mesh``."""
+    """The state before the first step, on every device of ``mesh``.
+
+    Args:
+      module: the network.
+      tx: gradients to updates.
+      image_shape: (S, S, C).
+      classes: K.
+      seed: of the parameters.
+      mesh: the devices.
+      averaged: whether moving averages are kept.
+    """
 
     def init(key: jax.Array) -> TrainState:
         variables = module.init(key, jnp.zeros((1, *image_shape), jnp.uint8))
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
             opt_state=tx.init(variables["params"]),
+            average={},
             sums=Sums.zeros(classes),
             bad_step=jnp.zeros((), jnp.int32),
         )
+        return state.replace(average=state.trained) if averaged else state
 
     return jax.jit(init, out_shardings=mesh_lib.replicated(mesh))(make_key(seed, mesh))

@@ -11,14 +11,15 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from emotion_jax.config import TrainingSettings
-from emotion_jax.training import dispatch
+from emotion_jax.training import dispatch, mixing
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.metrics import Sums
 from emotion_jax.training.state import TrainState
 
 Batch = tuple[jax.Array, jax.Array]
 Metrics = dict[str, jax.Array]
-# Turns what the host feeds (arrays split over the devices) into images [N, H, W, C] and labels [N].
+# Turns what the host feeds (arrays split over the devices) into images [N, H, W, C] and targets,
+# int32 [N] or float32 [N, K].
 Prepare = Callable[[Any, jax.Array], Batch]
 Take = Callable[[Any, jax.Array], Any]
 NO_METRICS = {"loss": np.float32(0), "accuracy": np.float32(0), "bad_step": np.int32(0)}
@@ -32,6 +33,8 @@ def make_train_step(
     prepare: Prepare,
     mesh: Mesh,
     take: Take | None = None,
+    side: int | None = None,
+    teach: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
     """Compile the step for a mesh.
 
@@ -42,6 +45,8 @@ def make_train_step(
       prepare: applied to the fed arrays inside the step, with a key for its augmentation.
       mesh: the state is replicated over it; what is fed comes as it is laid out.
       take: where several steps are fed at once, what one of them gets (see ``dispatch.repeated``).
+      side: of the images that the module sees, pixels; None: as they are prepared.
+      teach: images to probabilities [N, K] that are learnt as well (``teacher.load``).
 
     Returns:
       A function of (state, fed, key) whose state argument is donated. The key is the run's; the
@@ -50,8 +55,15 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, fed: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        images, labels = prepare(fed, augment_key)
+        step_key = jax.random.fold_in(key, state.step)
+        augment_key, dropout_key = jax.random.split(step_key)
+        images, targets = prepare(fed, augment_key)
+        targets = probabilities(targets, len(class_weights))
+        images, targets = mixing.mixed(images, targets, jax.random.fold_in(step_key, 1), settings)
+        if teach:
+            share = settings.distillation
+            targets = (1.0 - share) * targets + share * teach(images)
+        images = images if side is None else resized(images, side)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             logits, updated = module.apply(
@@ -61,8 +73,8 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            weights = jnp.asarray(class_weights, jnp.float32)[labels]
-            losses = weights * cross_entropy(logits, labels, settings.label_smoothing)
+            weights = targets @ jnp.asarray(class_weights, jnp.float32)
+            losses = weights * cross_entropy(logits, targets, settings.label_smoothing)
             return losses.mean(), (logits, losses, updated)
 
         (loss, (logits, losses, updated)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -70,16 +82,19 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        sums = Sums.of(logits, labels, losses, jnp.ones(labels.shape, bool))
-        state = state.replace(
+        sums = Sums.of(logits, targets.argmax(-1), losses, jnp.ones(len(targets), bool))
+        moved = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=updated.get("batch_stats", {}),
             opt_state=opt_state,
-            sums=state.sums + sums,
-            bad_step=jnp.where(finite | (state.bad_step > 0), state.bad_step, state.step + 1),
         )
-        accuracy = jnp.trace(sums.confusion) / labels.shape[0]
+        state = moved.replace(
+            average=averaged(moved, settings.average),
+            sums=state.sums + sums,
+            bad_step=jnp.where(finite | (state.bad_step > 0), state.bad_step, moved.step),
+        )
+        accuracy = jnp.trace(sums.confusion) / len(targets)
         return state, {"loss": loss, "accuracy": accuracy, "bad_step": state.bad_step}
 
     everywhere = mesh_lib.replicated(mesh)
@@ -87,15 +102,36 @@ def make_train_step(
     return jax.jit(one_or_more, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def resized(images: jax.Array, side: int) -> jax.Array:
+    """Images of another size, antialiased: float32 [N, side, side, C]."""
+    shape = (len(images), side, side, images.shape[-1])
+    return jax.image.resize(images.astype(jnp.float32), shape, "linear")
+
+
+def probabilities(targets: jax.Array, classes: int) -> jax.Array:
+    """Labels, int32 [N], as float32 [N, K]; what is float32 [N, K] stays."""
+    return targets if targets.ndim == 2 else jax.nn.one_hot(targets, classes, dtype=jnp.float32)
+
+
+def averaged(state: TrainState, decay: float) -> Any:
+    """The moving averages after ``state.step`` steps, the last of which is not in them yet.
+
+    At first the decay is smaller, as in TensorFlow's ExponentialMovingAverage, or the average would
+    be of the initial weights for long.
+    """
+    keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    pairs = (state.average, state.trained if state.average else {})
+    return jax.tree.map(lambda mean, new: keep * mean + (1.0 - keep) * new, *pairs)
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy of each example, nats: float32 [N].
 
     Args:
       logits: float32 [N, K].
-      labels: int32 [N].
+      targets: float32 [N, K], probabilities of the classes.
       smoothing: mass that is spread evenly over the classes (Szegedy et al. 2016).
     """
-    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     if smoothing:
         targets = optax.smooth_labels(targets, smoothing)
     return optax.softmax_cross_entropy(logits, targets)

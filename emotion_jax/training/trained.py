@@ -1,5 +1,6 @@
-"""A trained model, from its checkpoint alone."""
+"""A trained model, from its checkpoint alone, or from the weights in the package."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from flax import linen as nn
 
 from emotion_jax import config, models
 from emotion_jax.config import Config
-from emotion_jax.errors import UserError
-from emotion_jax.training import saved
+from emotion_jax.errors import UserError, listed
+from emotion_jax.training import saved, weights
 from emotion_jax.training.description import FORMAT
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,25 @@ class Trained:
 
 
 def resolve(source: Path) -> Path:
-    """The step that ``source`` names: a step's directory, or a workdir for its best step.
+    """What ``source`` names: a step's directory, a workdir for its best step, weights as a file.
+
+    What is no checkpoint may be the name of weights in the package.
 
     Raises:
       UserError: there is none, or it is not whole.
     """
+    if source.is_file():
+        return source
     if (source / "checkpoints").is_dir():
         return saved.best(source / "checkpoints")
     if saved.steps(source):
         return saved.best(source)
-    if not (source / "manifest.json").is_file():
+    if not _is_step(source):
+        if str(source) in shipped():
+            return source
         raise UserError(
-            f"There is no checkpoint {source}; give a workdir of scripts/train.py, "
-            "or one step's directory in its checkpoints/."
+            f"There is no checkpoint {source}; give a workdir of scripts/train.py, one step's "
+            f"directory in its checkpoints/, a .safetensors file, or a name ({listed(shipped())})."
         )
     fault = saved.verify(source)
     if fault:
@@ -63,19 +72,66 @@ def resolve(source: Path) -> Path:
     return source
 
 
-def load(step: Path) -> Trained:
-    """Build the model of a verified step.
+def shipped() -> dict[str, Path]:
+    """Name -> file of the weights in the package."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def load(source: Path) -> Trained:
+    """Build the model of what ``resolve`` returned.
 
     Raises:
-      UserError: it was written by a version of this program that this one does not understand.
+      UserError: it is damaged, or was written by a version of this program that this one does not
+        understand.
     """
-    description = saved.read_description(step)
+    if _is_step(source):
+        description = saved.read_description(source)
+        return _assemble(
+            source, description, saved.read_variables(source), saved.read_hashes(source)
+        )
+    path = source if source.is_file() else shipped()[str(source)]
+    return _assemble(source, *weights.read(path))
+
+
+def _is_step(source: Path) -> bool:
+    return (source / "manifest.json").is_file()
+
+
+def without(trained: Trained, classes: Collection[str]) -> Trained:
+    """The model with these of its classes left out; the others keep their proportions.
+
+    Raises:
+      UserError: it does not know one of them, or nothing would be left.
+    """
+    if unknown := [name for name in classes if name not in trained.classes]:
+        raise UserError(
+            f"{trained.path} does not know {listed(unknown)}, but {listed(trained.classes)}."
+        )
+    kept = [i for i, name in enumerate(trained.classes) if name not in classes]
+    if not kept:
+        raise UserError(f"Without {listed(classes)} {trained.path} has no class left.")
+    layer = models.last_layer(trained.variables["params"])
+    last = {name: array[..., kept] for name, array in trained.variables["params"][layer].items()}
+    variables = {**trained.variables, "params": {**trained.variables["params"], layer: last}}
+    left = [trained.classes[i] for i in kept]
+    description = {**trained.description, "classes": left}
+    return _assemble(trained.path, description, variables, trained.train_hashes)
+
+
+def _assemble(
+    path: Path, description: dict[str, Any], variables: dict[str, Any], train_hashes: np.ndarray
+) -> Trained:
+    """Build the model that ``description`` tells of; ``path`` is where it was read.
+
+    Raises:
+      UserError: as for ``load``.
+    """
     if description.get("format") != FORMAT:
         raise UserError(
-            f"{step} has format {description.get('format')}, this version reads {FORMAT}; "
+            f"{path} has format {description.get('format')}, this version reads {FORMAT}; "
             f"use emotion_jax {description.get('versions', {}).get('emotion_jax', 'of its time')}."
         )
-    settings = config.from_mapping(description["config"], f"{step}/description.json")
+    settings = config.from_mapping(description["config"], f"the description of {path}")
     module = models.build(
         settings.model,
         len(description["classes"]),
@@ -84,11 +140,11 @@ def load(step: Path) -> Trained:
         tuple(description["std"]),
     )
     return Trained(
-        path=step,
+        path=path,
         description=description,
         config=settings,
         classes=tuple(description["classes"]),
         module=module,
-        variables=saved.read_variables(step),
-        train_hashes=saved.read_hashes(step),
+        variables=variables,
+        train_hashes=train_hashes,
     )

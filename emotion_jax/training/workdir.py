@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from emotion_jax.config import Config
 from emotion_jax.data.folder import Problem
 from emotion_jax.errors import UserError
 from emotion_jax.training import multihost, saved
+from emotion_jax.training.backup import Backup
 
 Row = dict[str, Any]
 
 # What may differ when a run goes on: where things are and what is shown, never what is computed.
-FREE = ("data.dir", "data.stage_to", "logging.")
+FREE = ("data.dir", "data.stage_to", "data.votes", "training.backup_", "logging.")
 
 
 @contextlib.contextmanager
@@ -44,6 +46,10 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
                 f"Another process trains in {workdir}; wait for it or use another --workdir."
             ) from None
     try:
+        if target := config.training.backup_to:
+            backup = Backup(workdir, target, config.training.backup_minutes)
+            if archive := backup.restore():
+                print(f"Going on from the backup {archive}.", file=sys.stderr)
         path = workdir / "config.toml"
         before = config_lib.load(path) if path.is_file() else None
         if saved.steps(workdir / "checkpoints"):

@@ -52,7 +52,9 @@ def step_of_ours(module, variables, net, batch):
         logits, updated = module.apply(
             {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
         )
-        return step.cross_entropy(logits, labels).mean(), updated
+        return step.cross_entropy(
+            logits, step.probabilities(labels, logits.shape[-1])
+        ).mean(), updated
 
     grads, updated = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     adam = optax.adam(net.learning_rate)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_jax.cli import evaluate
+from emotion_jax.cli import evaluate, train
 from emotion_jax.training import saved
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
@@ -55,11 +55,13 @@ def test_a_prediction_an_image_in_order(finished, tiny_tree, tmp_path, batch_siz
 
 def test_the_whole_contract(finished, tmp_path, capsys):
     run(finished, "--out", tmp_path)
-    names = ["confusion_matrix.png", "predictions.csv", "reliability.png", "report.html"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "report.json"]
+    names = ["conformal.png", "confusion_matrix.png", "predictions.csv", "reliability.png"]
+    names += ["report.html", "report.json", "selective.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     content, *_ = read(tmp_path)
     keys = """n classes accuracy accuracy_interval precision recall f1 keras_precision keras_recall
-        log_loss ece per_class confusion_matrix deduplicated checkpoint protocol"""
+        log_loss ece per_class confusion_matrix deduplicated calibration selective conformal
+        checkpoint protocol"""
     assert list(content) == keys.split()
     assert content["classes"] == CLASSES
     assert "weighted avg" in capsys.readouterr().out
@@ -109,23 +111,25 @@ def test_fewer_classes_and_images_of_train(finished, tiny_tree, tmp_path):
     assert content["deduplicated"]["accuracy"] == pytest.approx(np.mean(new))
 
 
-def test_tta_is_the_mean_of_the_mirrored_views(finished, tiny_tree, tmp_path):
-    mirrored = tmp_path / "mirrored"
-    for path in sorted((tiny_tree / "test").rglob("*.png")):
-        target = mirrored / path.relative_to(tiny_tree)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.asarray(Image.open(path))[:, ::-1]
-        Image.fromarray(pixels).save(target)
-    for name, data, more in (
-        ("a", tiny_tree, ()),
-        ("b", mirrored, ()),
-        ("c", tiny_tree, ("--tta",)),
-    ):
-        run(finished, "--data", data, "--out", tmp_path / name, *more)
-    plain, mirror, tta = (read(tmp_path / name) for name in "abc")
-    np.testing.assert_allclose(tta[4], (plain[4] + mirror[4]) / 2, rtol=1e-5)
-    assert tta[0]["protocol"]["tta"] == ["identity", "flip"]
-    assert plain[0]["protocol"]["tta"] is None
+def test_tta_is_the_mean_over_images_that_are_moved_and_mirrored(finished, tiny_tree, tmp_path):
+    seen = []
+    # Of 12 pixels a move is one.
+    for down, right in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+        for turn in (1, -1):
+            tree = tmp_path / f"{down}{right}{turn}"
+            for path in sorted((tiny_tree / "test").rglob("*.png")):
+                target = tree / path.relative_to(tiny_tree)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                padded = np.pad(np.asarray(Image.open(path)), 1, "edge")
+                moved = padded[1 - down : 13 - down, 1 - right : 13 - right][:, ::turn]
+                Image.fromarray(moved).save(target)
+            run(finished, "--data", tree, "--out", tree / "out")
+            seen.append(read(tree / "out"))
+    run(finished, "--data", tiny_tree, "--tta", "--out", tmp_path / "tta")
+    tta = read(tmp_path / "tta")
+    np.testing.assert_allclose(tta[4], np.mean([each[4] for each in seen], axis=0), rtol=1e-5)
+    assert len(tta[0]["protocol"]["tta"]) == 10
+    assert seen[0][0]["protocol"]["tta"] is None
 
 
 def test_votes_relabel(finished, tiny_tree, tmp_path):
@@ -166,3 +170,34 @@ def test_a_damaged_step_is_refused_and_a_damaged_best_is_passed_over(finished, t
     for step in saved.steps(copy / "checkpoints"):
         (step / "manifest.json").unlink(missing_ok=True)
     assert "none is whole" in refused(capsys, copy)
+
+
+def test_votes_of_a_run_are_the_default_of_its_evaluation(tiny_tree, tmp_path, arguments):
+    tree = shutil.copytree(tiny_tree, tmp_path / "tree")
+    columns = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face"
+    votes = {"angry": (0, 0, 0, 2, 8), "happy": (1, 9), "sad": (4, 0, 0, 6)}
+    rows = [f"image,{columns}"]
+    for number, path in enumerate(sorted(tree.rglob("*.png"))):
+        path.rename(path.with_name(f"v{number}.png"))
+        counts = (*votes[path.parent.name], *[0] * 10)[:10] if number % 5 else (0,) * 9 + (10,)
+        rows.append(",".join(map(str, (f"v{number}", *counts))))
+    table = tmp_path / "votes.csv"
+    table.write_text("\n".join(rows) + "\n")
+    folder = tmp_path / "run"
+    more = ("--data.votes", table, "--data.pipeline", "resident", "--training.average", 0.9)
+    train.main(arguments(tree, folder, *more))
+    run(folder, "--out", tmp_path / "out")
+    for name in ("predictions.csv", "confusion_matrix.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / "report" / name).read_bytes()
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["classes"] == sorted({"contempt", "disgust", "fear", "neutral", "surprise"}
+                                        | set(CLASSES))  # fmt: skip
+    assert content["protocol"]["votes"]["left_out"] == {"not_face": content_left(rows, tree)}
+    run(folder, "--data", tree, "--out", tmp_path / "folders")  # then the folders' names count
+    assert json.loads((tmp_path / "folders" / "report.json").read_text())["n"] == 24
+
+
+def content_left(rows, tree):
+    """Images of the test split that all votes call no face."""
+    no_face = {row.split(",")[0] for row in rows if row.endswith(",10")}
+    return len(no_face & {path.stem for path in (tree / "test").rglob("*.png")})

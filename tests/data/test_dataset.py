@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from emotion_jax.config import DataSettings
-from emotion_jax.data import dataset, folder, synthetic
+from emotion_jax.data import dataset, folder, synthetic, votes
 from emotion_jax.data.ingest import image_hash
 from emotion_jax.errors import UserError
 
@@ -386,3 +386,49 @@ def test_bad_splits_are_refused_by_a_sentence(tree):
         dataset.load_split(settings(tree), "valid", ("happy", "sad"))
     with pytest.raises(UserError, match=r"does not know the class happy; it knows sad, angry"):
         dataset.load_split(settings(tree), "test", ("sad", "angry"))
+
+
+def votes_file(path, rows):
+    """FER+ votes: image, then neutral happiness surprise sadness anger disgust fear contempt..."""
+    columns = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face"
+    lines = [",".join(map(str, (name, *counts))) for name, counts in rows.items()]
+    path.write_text("\n".join([f"image,{columns}", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("protocol", ["majority", "distribution"])
+def test_votes_take_the_place_of_the_folders(tmp_path, protocol):
+    tree = grow(tmp_path / "faces", "train", "test", n=24)
+    for number, path in enumerate(sorted(tree.rglob("*.png"))):
+        path.rename(path.with_name(f"v{number}.png"))
+    happy, divided = (1, 9, *[0] * 8), (4, 0, 0, 3, 0, 3, *[0] * 4)
+    no_face, sad = (*[0] * 9, 10), (0, 0, 0, 10, *[0] * 6)
+    pattern = (happy, divided, no_face, sad)
+    table = votes_file(tmp_path / "votes.csv", {f"v{i}": pattern[i % 4] for i in range(96)})
+    more = {"votes": table, "vote_protocol": protocol, "validation_fraction": 0.3}
+    data = dataset.load(settings(tree, **more))
+    assert data.classes == votes.CLASSES
+    names = [data.classes[label] for label in data.train.labels]
+    divided_too = {"neutral"} if protocol == "distribution" else set()
+    assert set(names) == {"happy", "sad"} | divided_too
+    # Validation and test are by majority, which the divided ones have not.
+    for split in (data.validation, data.test):
+        assert {data.classes[label] for label in split.labels} == {"happy", "sad"}
+        assert split.targets is split.labels
+    assert len(data.test) == 24
+    if protocol == "distribution":
+        at = names.index("neutral")
+        by_class = dict(zip(data.classes, data.train.targets[at].tolist(), strict=True))
+        assert by_class == pytest.approx(
+            {name: {"neutral": 0.4, "sad": 0.3, "disgust": 0.3}.get(name, 0.0) for name in by_class}
+        )
+    without = dataset.load(settings(tree))
+    assert data.fingerprint != without.fingerprint
+
+
+def test_votes_that_tell_nothing_are_a_sentence(tmp_path):
+    tree = grow(tmp_path / "faces", "train")
+    table = votes_file(tmp_path / "votes.csv", {"other": (10, *[0] * 9)})
+    for protocol in ("majority", "distribution"):
+        with pytest.raises(UserError, match=r"votes\.csv"):
+            dataset.load(settings(tree, votes=table, vote_protocol=protocol))

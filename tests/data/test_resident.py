@@ -24,6 +24,10 @@ class Faces:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def targets(self):
+        return self.labels
+
     def images(self, indices):
         return self.pixels[indices]
 
@@ -108,3 +112,11 @@ def test_the_fullest_device_decides():
 @pytest.mark.parametrize("stats", [None, {}, {"bytes_in_use": 5}])
 def test_a_device_that_does_not_tell_is_taken_at_its_word(stats):
     resident.check_fits(2**60, [Device(stats)])
+
+
+def test_soft_targets_are_gathered_by_row(faces):
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), len(faces)).astype(np.float32)
+    data = (jnp.asarray(faces.pixels), jnp.asarray(soft))
+    at = np.array([3, 0, 39], np.int32)
+    _, targets = resident.make_batch(data, jnp.asarray(at), jax.random.key(0), AugmentSettings())
+    np.testing.assert_array_equal(targets, soft[at])

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_jax.data import splits
+from emotion_jax.errors import UserError
 
 
 @st.composite
@@ -52,3 +54,32 @@ def test_the_choice_hangs_on_the_order_of_images_and_not_on_the_value_of_their_h
     one = splits.stratified(labels, np.arange(60, dtype=np.uint64), 0.2, 5)
     other = splits.stratified(labels, values, 0.2, 5)
     np.testing.assert_array_equal(one[1], other[1])
+
+
+@settings(max_examples=60)
+@given(dataset=datasets(), count=st.integers(2, 8), seed=st.integers(0, 2**32 - 1))
+def test_folds_keep_groups_whole(dataset, count, seed):
+    labels, groups = dataset
+    most = max(len(np.unique(groups[labels == label])) for label in labels)
+    if most < count:
+        with pytest.raises(UserError, match="too few for"):
+            splits.folds(labels, groups, count, seed)
+        return
+    fold = splits.folds(labels, groups, count, seed)
+    assert set(fold.tolist()) == set(range(count))
+    for group in np.unique(groups):
+        assert len(np.unique(fold[groups == group])) == 1
+    np.testing.assert_array_equal(splits.folds(labels, groups, count, seed), fold)
+
+
+def test_folds_of_single_images_are_equal_and_stratified():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    fold = splits.folds(labels, np.arange(100), 5, 0)
+    for label, each in ((0, 10), (1, 6), (2, 4)):
+        assert np.bincount(fold[labels == label]).tolist() == [each] * 5
+    assert (fold != splits.folds(labels, np.arange(100), 5, 1)).any()
+
+
+def test_too_few_groups_for_so_many_folds():
+    with pytest.raises(UserError, match=r"8 images in 4 groups .* too few for 5 folds"):
+        splits.folds(np.zeros(8, int), np.arange(8) // 2, 5, 0)

@@ -21,6 +21,10 @@ class Faces:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def targets(self):
+        return self.labels
+
     def images(self, indices):
         return self.pixels[indices]
 

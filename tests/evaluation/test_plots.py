@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_jax.evaluation import plots
+from emotion_jax.evaluation import calibration, calibration_plots, plots
 from emotion_jax.evaluation.metrics import Bin
 
 FACES = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
@@ -16,6 +16,11 @@ def row(epoch, **values):
     names = "loss accuracy precision recall val_loss val_accuracy val_precision val_recall"
     return {"step": 10 * epoch, "epoch": epoch, "learning_rate": 1e-3, "images_per_second": 100.0,
             **dict.fromkeys(names.split(), 0.5), **values}  # fmt: skip
+
+
+def reliability(bins, ece=0.1, before=None):
+    confidences = np.random.default_rng(0).random(100).astype(np.float32)
+    return calibration_plots.reliability(calibration.plain(bins), ece, 0.02, confidences, before)
 
 
 def opened(png):
@@ -43,9 +48,8 @@ def test_confusion_matrix_of_any_names():
 
 @pytest.mark.parametrize("bins", [BINS, BINS[:1], [Bin(1.0, 1.0, 5)]])
 def test_reliability(bins):
-    assert opened(plots.reliability(bins, 0.1)).size == (930, 1035)
-    confidences = np.random.default_rng(0).random(100).astype(np.float32)
-    assert opened(plots.reliability(bins, 0.1, confidences)).size == (930, 1035)
+    assert opened(reliability(bins)).size == (930, 1035)
+    assert reliability(bins, before=calibration.plain(BINS)) != reliability(bins)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +82,8 @@ def test_best_epoch_is_that_of_checkpoint_selection():
 
 
 def test_bytes_depend_on_the_data_alone():
-    first = plots.reliability(BINS, 0.1)
+    first = reliability(BINS)
     with matplotlib.rc_context({"figure.dpi": 50, "axes.facecolor": "red", "font.size": 20}):
-        assert plots.reliability(BINS, 0.1) == first
+        assert reliability(BINS) == first
         assert matplotlib.rcParams["figure.dpi"] == 50
-    assert plots.reliability(BINS, 0.2) != first
+    assert reliability(BINS, 0.2) != first

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import metrics, plots, report
+from emotion_jax.evaluation import calibration, calibration_plots, metrics, report
 
 CLASSES = ["angry", "disgust", "happy", "悲しい <b>"]
 EVIL = '<script>alert("1")</script>,\n"x".png'
@@ -44,7 +44,8 @@ def written(case, tmp_path_factory):
 
 def test_files_are_complete_and_the_same_again(case, written, tmp_path):
     names = ["confusion_matrix.png", "predictions.csv", "reliability.png", "report.html"]
-    assert sorted(path.name for path in written.iterdir()) == [*names, "report.json"]
+    names += ["report.json", "selective.png"]
+    assert sorted(path.name for path in written.iterdir()) == names
     report.write(tmp_path, *case)
     for path in written.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
@@ -88,7 +89,7 @@ def test_html_escapes_and_needs_nothing(written):
     assert "see &lt;http&gt;" in page
     assert not re.search(r"https?://|<link|<iframe|@import|url\(", page)
     sources = re.findall(r'src="([^"]{30})', page)
-    assert len(sources) == 2
+    assert len(sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 
@@ -111,7 +112,7 @@ def test_html_of_a_perfect_single_class_run(deduplicated):
     labels, probs = np.zeros(2, int), np.ones((2, 1), np.float32)
     content = metrics.compute(labels, probs, ["one"])
     content |= {"checkpoint": {}, "protocol": {}, "deduplicated": deduplicated}
-    figures = dict.fromkeys(("confusion_matrix", "reliability"), b"")
+    figures = dict.fromkeys(("confusion_matrix", "reliability", "selective"), b"")
     page = report.html(content, report.mistakes(["a", "b"], labels, probs, ["one"]), figures)
     assert "100.0%" in page
     assert "None: every image" in page
@@ -128,8 +129,9 @@ def test_mistakes_are_the_surest_first(case):
 
 def test_figures_are_those_of_plots(case, written):
     content, _, labels, probs = case
-    bins = metrics.reliability_bins(probs, labels)
-    expected = plots.reliability(bins, content["ece"], probs.max(axis=1))
+    bins = calibration.plain(metrics.reliability_bins(probs, labels))
+    floor = calibration.ece_floor(probs)
+    expected = calibration_plots.reliability(bins, content["ece"], floor, probs.max(axis=1))
     assert (written / "reliability.png").read_bytes() == expected
 
 

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from networks import make_trained
 
+from emotion_jax.inference.faces import Mtcnn
 from emotion_jax.inference.recognizer import Recognizer
 
 
@@ -31,6 +32,12 @@ def of_faces(trained):
 def finder(trained):
     """Its recognizer with MTCNN."""
     return Recognizer(trained, "mtcnn")
+
+
+@pytest.fixture(scope="session")
+def mtcnn():
+    """The detector."""
+    return Mtcnn()
 
 
 @pytest.fixture(scope="session")

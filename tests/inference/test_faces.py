@@ -2,12 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_jax.data.preprocess import CONVENTION
 from emotion_jax.errors import UserError
 from emotion_jax.inference import faces
-from emotion_jax.inference.faces import Detection
-
-FRAME = faces.framing(CONVENTION)
 
 
 def overlap(a, b):
@@ -15,11 +11,6 @@ def overlap(a, b):
     high = np.minimum(np.add(a[:2], a[2:]), np.add(b[:2], b[2:]))
     common = np.maximum(high - low, 0).prod()
     return common / (np.prod(a[2:]) + np.prod(b[2:]) - common)
-
-
-@pytest.fixture(scope="module")
-def mtcnn():
-    return faces.Mtcnn()
 
 
 def test_mtcnn_finds_the_astronaut_and_her_features(mtcnn, astronaut):
@@ -54,49 +45,18 @@ def test_a_large_photograph_is_searched_small_and_answered_large(mtcnn, astronau
 
 
 def test_a_face_that_is_cut_by_the_edge(mtcnn, astronaut):
-    found = faces.find(mtcnn, Image.fromarray(astronaut[80:, 195:]))
-    assert len(found) == 1
-    assert faces.cut(Image.fromarray(astronaut[80:, 195:]), found[0], FRAME).size[0] > 80
+    (found,) = faces.find(mtcnn, Image.fromarray(astronaut[80:, 195:]))
+    assert overlap(found.box, (179 - 195, 60 - 80, 89, 113)) > 0.6
 
 
-def test_the_square_that_is_cut_out():
-    grey = np.zeros((100, 100), np.uint8)
-    grey[30:50, 20:40] = 200
-    image = Image.fromarray(grey)
-    view = np.asarray(faces.cut(image, Detection((20, 30, 20, 20), 1.0), FRAME))
-    assert view.shape == (20, 20)
-    assert (view == 200).all()
-    # MTCNN's boxes are narrow: a square of the same area, a little larger.
-    eyes = np.array([[25, 35], [35, 35], [30, 40], [27, 45], [33, 45]], np.float32)
-    view = np.asarray(faces.cut(image, Detection((22, 28, 16, 24), 1.0, eyes), FRAME))
-    assert view.shape == (21, 21)
-    outside = np.asarray(faces.cut(image, Detection((-10, -10, 20, 20), 1.0), FRAME))
-    assert outside.shape == (20, 20)
-    assert faces.cut(image, Detection((0, 0, 100, 100), 1.0, None, True), FRAME) is image
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "P", "CMYK"])
-@pytest.mark.parametrize("angle", [-40, -10, 25, 90])
-def test_the_eyes_are_made_level(astronaut, mtcnn, mode, angle):
-    image = Image.fromarray(astronaut)
-    (straight,) = faces.find(mtcnn, image)
-    centre = (straight.box[0] + straight.box[2] / 2, straight.box[1] + straight.box[3] / 2)
-    turned = image.rotate(angle, Image.Resampling.BICUBIC, center=centre).convert(mode)
-    radians = np.deg2rad(angle)  # counter-clockwise, with y downwards
-    turn = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
-    marks = ((straight.landmarks - centre) @ turn.T + centre).astype(np.float32)
-    size = (48, 48)
-    wanted = faces.cut(image, straight, FRAME).convert("L").resize(size)
-    view = faces.cut(turned, straight._replace(landmarks=marks), FRAME).convert("L").resize(size)
-    lying = faces.cut(turned, straight._replace(landmarks=None), FRAME).convert("L").resize(size)
-    near, far = (np.corrcoef(np.ravel(wanted), np.ravel(other))[0, 1] for other in (view, lying))
-    assert near > 0.97
-    assert far < near - 0.02
-
-
-def test_a_convention_of_another_version():
-    with pytest.raises(UserError, match="the checkpoint's crop: 'round'"):
-        faces.framing("round")
+@pytest.mark.parametrize("name", ["mtcnn", "haar"])
+def test_the_smallest_face(astronaut, name):
+    sizes = {min_face: len(faces.make_detector(name, min_face).detect([astronaut])[0])
+             for min_face in (20, 80, 200)}  # fmt: skip
+    assert sizes == {20: 1, 80: 1, 200: 0}
+    for wrong in (0, 19, 5000):
+        with pytest.raises(UserError, match="use 20 to 1280"):
+            faces.make_detector(name, wrong)
 
 
 def test_weights_that_are_missing(monkeypatch):

@@ -86,6 +86,13 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_source_that_changes_its_size(tmp_path):
+    with Reel(tmp_path / "film", CLASSES) as reel:
+        for i, size in enumerate([(63, 81), (63, 81), (200, 300), (10, 12)]):
+            reel.add(seen(i, i / 25, size=size))
+    assert [f.image.shape for f in frames(tmp_path / "film.mp4")] == [(62, 80, 3)] * 4
+
+
 def test_without_x264(tmp_path, monkeypatch):
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
     with Reel(tmp_path / "film", CLASSES) as reel:

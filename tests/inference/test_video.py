@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emotion_jax.data.preprocess import BadImage
 from emotion_jax.errors import UserError
@@ -43,6 +44,15 @@ def test_every_frame_at_its_own_time(film, name):
     greys = [frame.image.mean() for frame in frames]
     np.testing.assert_allclose(greys, 6 * np.arange(40), atol=5)
     assert frames[0].image.shape == (32, 48, 3)
+
+
+def test_a_moving_gif_is_a_video(tmp_path):
+    stills = [Image.new("RGB", (32, 32), (60 * i, 0, 0)) for i in range(4)]
+    stills[0].save(
+        tmp_path / "a.gif", save_all=True, append_images=stills[1:], duration=[100, 250, 40, 100]
+    )
+    frames = list(video.frames(tmp_path / "a.gif"))
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.35, 0.39])
 
 
 def test_the_first_frame_need_not_be_at_zero(film):

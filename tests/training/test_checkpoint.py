@@ -41,6 +41,11 @@ def fresh():
     return create()
 
 
+def averaged(fresh):
+    """The same state with averages beside it."""
+    return fresh.replace(average=jax.tree.map(jnp.copy, fresh.trained))
+
+
 def filled(like, seed=0):
     """A state of random bits, NaNs and subnormals among them."""
     rng = np.random.default_rng(seed)
@@ -467,3 +472,16 @@ def test_other_processes_write_nothing(tmp_path, fresh, monkeypatch):
     store.save(fresh, described(1), HASHES)
     store.wait()
     assert not (tmp_path / "run").exists()
+
+
+def test_averages_are_the_model_and_the_rest_is_there_to_go_on(tmp_path, fresh):
+    with Store(tmp_path, 2, 1) as store:
+        tree = filled(averaged(fresh))
+        step = save(store, tree, 1)
+        assert_same_bits(saved.read_variables(step), jax.device_get(tree.average))
+        assert_same_bits(saved.read_state(step, filled(averaged(fresh), 1)), tree)
+        with pytest.raises(UserError, match=r"another training\.average"):
+            saved.read_state(step, fresh)
+        step = save(store, filled(fresh), 2)
+        with pytest.raises(UserError, match=r"another training\.average"):
+            saved.read_state(step, averaged(fresh))

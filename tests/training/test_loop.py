@@ -69,6 +69,9 @@ def test_a_run_learns_and_writes_its_rows(tiny_config, tmp_path):
     names += " val_recall learning_rate images_per_second"
     assert list(history[0]) == names.split()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    about = saved.read_description(saved.steps(tmp_path / "checkpoints")[-1])
+    assert about["temperature"] > 0
+    assert list(about["conformal"]["thresholds"]) == ["0.8", "0.9", "0.95"]
     assert max(row["val_accuracy"] for row in history) >= 0.8  # chance: 1/3
     kept = [int(step.name) for step in saved.steps(tmp_path / "checkpoints")]
     last = history[-1]["step"]

@@ -176,7 +176,9 @@ def test_cross_entropy_by_hand(smoothing):
     logits, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 4, 9)
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     targets = np.full((9, 4), smoothing / 4) + (1 - smoothing) * np.eye(4)[labels]
-    found = step.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing)
+    found = step.cross_entropy(
+        jnp.asarray(logits), step.probabilities(jnp.asarray(labels), 4), smoothing
+    )
     np.testing.assert_allclose(found, -(targets * logs).sum(1), rtol=1e-5)
 
 
@@ -196,7 +198,8 @@ def test_weights_and_smoothing_reach_the_loss():
     run = Run(mesh_of(1), weights, label_smoothing=0.2)
     s, (images, labels) = run.create(), run.batch()
     logits, _ = run.module.apply(s.variables, images, train=True, mutable=["batch_stats"])
-    each = np.asarray(step.cross_entropy(logits, labels, 0.2)) * weights[np.asarray(labels)]
+    targets = step.probabilities(labels, CLASSES)
+    each = np.asarray(step.cross_entropy(logits, targets, 0.2)) * weights[np.asarray(labels)]
     s, metrics = run.step(s, (images, labels), jax.random.key(0))
     assert float(metrics["loss"]) == pytest.approx(each.mean(), rel=1e-5)
     assert quotients(s.sums)["loss"] == pytest.approx(each.mean(), rel=1e-5)
@@ -234,3 +237,36 @@ def test_one_two_and_eight_devices_take_the_same_course(run, pipeline):
     for other in (two, eight):
         assert np.abs(other - one).max() < 1e-5 * np.abs(one).max()
     assert one[-1] < 0.8 * one[0]
+
+
+def test_the_average_follows_the_weights(run):
+    kept = Run(mesh_of(1), average=0.5, optimizer="sgd", momentum=0.0)
+    s = state.create(kept.module, kept.tx, (SIZE, SIZE, 1), CLASSES, 0, kept.mesh, averaged=True)
+    expected = jax.device_get(s.trained)
+    for i in range(3):
+        s, _ = kept.step(s, kept.batch(), jax.random.key(0))
+        keep = min(0.5, (2 + i) / (11 + i))
+        new = jax.device_get(s.trained)
+        expected = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, expected, new)  # noqa: B023
+    for found, wanted in zip(jax.tree.leaves(s.variables), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    plain, _ = run.step(run.create(), run.batch(), jax.random.key(0))
+    assert plain.average == {}
+    assert plain.variables is not None
+
+
+def test_soft_targets_of_ones_are_labels(run):
+    images, labels = run.batch()
+    soft = step.probabilities(labels, CLASSES)
+    by_label, first = run.step(run.create(), (images, labels), jax.random.key(0))
+    by_share, second = run.step(run.create(), (images, soft), jax.random.key(0))
+    assert float(first["loss"]) == float(second["loss"])
+    np.testing.assert_array_equal(by_label.sums.confusion, by_share.sums.confusion)
+
+
+def test_resized_images_keep_what_is_constant_and_linear():
+    ramp = np.broadcast_to(np.arange(16.0)[None, None, :, None], (2, 16, 16, 1))
+    small = np.asarray(step.resized(jnp.asarray(ramp, jnp.float32), 8))[0, 4, :, 0]
+    assert small[1:-1] == pytest.approx(np.arange(8)[1:-1] * 2 + 0.5, abs=1e-4)
+    same = step.resized(jnp.full((1, 48, 48, 1), 7.0), 32)
+    assert np.asarray(same) == pytest.approx(np.full((1, 32, 32, 1), 7.0))

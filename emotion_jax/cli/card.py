@@ -1,0 +1,72 @@
+"""Write a model card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from emotion_jax.cli import common
+
+DESCRIPTION = """Write a model card (Markdown) from a checkpoint's own records and its reports.
+
+Example: python scripts/card.py runs/fer2013 --report runs/fer2013/report --data-name FER2013 \\
+    --licence "research use" --out CARD.md"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The command's arguments."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    """A workdir (its best step), one step's directory, a .safetensors file, or the name of weights
+    in the package."""
+    report: tuple[Path, ...] = ()
+    """One or more folders that scripts/evaluate.py has written for this checkpoint."""
+    out: Path | None = None
+    """The file; default: standard output."""
+    name: str = ""
+    """Title; default: the checkpoint's name."""
+    data_name: Annotated[str, tyro.conf.arg(name="data-name")] = ""
+    """Of the data that it was trained on."""
+    licence: str = ""
+    """Of that data."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the card."""
+    common.run(lambda: _card(common.parse(Card, argv, "card.py", DESCRIPTION)))
+
+
+def _card(args: Card) -> None:
+    # These take seconds to import, which --help and a typo need not wait for.
+    import json
+
+    from emotion_jax import files
+    from emotion_jax.errors import UserError
+    from emotion_jax.evaluation import card
+    from emotion_jax.training import trained
+
+    model = trained.load(trained.resolve(args.checkpoint))
+    reports = []
+    for folder in args.report:
+        try:
+            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            fingerprint = report["checkpoint"]["fingerprint"], report["checkpoint"]["step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{folder} holds no report.json of scripts/evaluate.py; evaluate first."
+            ) from None
+        if fingerprint != (model.description["fingerprint"], model.description["step"]):
+            raise UserError(f"The report in {folder} is of another checkpoint; evaluate this one.")
+        reports.append(report)
+    name = args.name or args.checkpoint.stem
+    text = card.markdown(model, name, reports, args.data_name, args.licence)
+    if args.out is None:
+        print(text, end="")
+        return
+    with files.reported(args.out):
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text_atomic(args.out, text)
+    print(f"Card: {args.out}")

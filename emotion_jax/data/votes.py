@@ -1,0 +1,148 @@
+"""FER+: ten annotators' votes an image in place of one label.
+
+Barsoum et al. 2016 (arXiv:1608.01041), with the rules of the code that came with it.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emotion_jax.errors import UserError, listed
+
+# Column of the file -> class.
+EMOTIONS = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "surprise": "surprise",
+    "sadness": "sad",
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "contempt": "contempt",
+}
+COLUMNS = (*EMOTIONS, "unknown", "not_face")
+CLASSES = tuple(sorted(EMOTIONS.values()))
+RULE = "FER+ majority: single votes dropped, then more than half of the votes"
+MOST = 3  # emotions that an image may show
+
+
+def majority(votes: Sequence[int]) -> str | None:
+    """The class of more than half of the votes, single votes not counted.
+
+    Args:
+      votes: ten counts, in the order of ``COLUMNS``.
+
+    Returns:
+      A class, "unknown" or "not_face"; None if there is no majority.
+    """
+    counted = _counted(votes)
+    best = max(counted)
+    if 2 * best <= sum(counted):
+        return None
+    column = COLUMNS[counted.index(best)]
+    return EMOTIONS.get(column, column)
+
+
+def distribution(votes: Sequence[int]) -> np.ndarray | None:
+    """The share of each class in the votes, of the few that most of them are for.
+
+    Single votes are dropped. Emotions are taken from the most voted down until three quarters of
+    the votes are; "unknown" and "not_face" end that.
+
+    Args:
+      votes: ten counts, in the order of ``COLUMNS``.
+
+    Returns:
+      float32 [8] in the order of ``CLASSES``, sum 1; None where the votes tell too little: half of
+      them or fewer are taken, more than three emotions are, or it is no emotion that leads.
+    """
+    counted = np.array(_counted(votes))
+    emotions, others = np.split(counted, [len(EMOTIONS)])
+    total, taken = counted.sum(), np.zeros(len(EMOTIONS))
+    for count in np.unique(counted)[::-1]:  # those of equal votes are taken together
+        if taken.sum() >= 0.75 * total or np.count_nonzero(taken) >= MOST:
+            break
+        taken[emotions == count] = count
+        if count in others:
+            break
+    if 2 * taken.sum() <= total or np.count_nonzero(taken) > MOST:
+        return None
+    by_class = dict(zip(EMOTIONS.values(), taken / taken.sum(), strict=True))
+    return np.array([by_class[name] for name in CLASSES], np.float32)
+
+
+def _counted(votes: Sequence[int]) -> list[int]:
+    return [count if count > 1 else 0 for count in votes]
+
+
+class Table(NamedTuple):
+    """A file of votes.
+
+    Attributes:
+      votes: file stem of an image -> ten counts, in the order of ``COLUMNS``.
+      digest: SHA-256 hex of the file.
+    """
+
+    votes: dict[str, tuple[int, ...]]
+    digest: str
+
+    def of(self, path: str) -> tuple[int, ...] | None:
+        """The votes on the image at ``path``; None where it has no row."""
+        return self.votes.get(PurePosixPath(path).stem)
+
+
+def read(path: Path) -> Table:
+    """Read a file of votes.
+
+    Raises:
+      UserError: the file cannot be read, or has other columns.
+    """
+    try:
+        data = path.read_bytes()
+        rows = csv.DictReader(data.decode("utf-8-sig").splitlines())
+        if missing := {"image", *COLUMNS} - set(rows.fieldnames or ()):
+            raise UserError(f"{path} has no column {listed(sorted(missing))}; see README.md.")
+        table = {row["image"]: tuple(int(row[name]) for name in COLUMNS) for row in rows}
+        return Table(table, sha256(data).hexdigest())
+    except OSError as error:
+        raise UserError(f"Cannot read the votes {path}: {error.strerror}.") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"The votes {path} are not a table of whole numbers: {error}.") from None
+
+
+def majorities(
+    table: Table, paths: Sequence[str], classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """The labels of images by majority.
+
+    Args:
+      table: the votes.
+      paths: of the images.
+      classes: in label order; images of others are left out.
+
+    Returns:
+      The numbers of the images that have a label, int64 [m]; their labels, int32 [m]; and, for the
+      protocol, the rule and how many were left out by reason.
+    """
+    votes = [table.of(path) for path in paths]
+    chosen = ["no row" if counts is None else majority(counts) for counts in votes]
+    kept = [i for i, name in enumerate(chosen) if name in classes]
+    labels = np.array([classes.index(str(chosen[i])) for i in kept], np.int32)
+    left_out = Counter(name or "no majority" for name in chosen if name not in classes)
+    return np.array(kept, int), labels, {"rule": RULE, "left_out": dict(sorted(left_out.items()))}
+
+
+def distributions(table: Table, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The distributions of images.
+
+    Returns:
+      The numbers of the images that have one, int64 [m], and float32 [m, 8].
+    """
+    found = [None if (counts := table.of(path)) is None else distribution(counts) for path in paths]
+    kept = [i for i, shares in enumerate(found) if shares is not None]
+    return np.array(kept, int), np.array([found[i] for i in kept], np.float32).reshape(-1, 8)

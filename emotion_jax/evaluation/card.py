@@ -1,0 +1,51 @@
+"""A model card from a run's own records: no number in it that is not in them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jinja2
+import numpy as np
+
+from emotion_jax import config as config_lib
+from emotion_jax.training.trained import Trained
+
+
+def markdown(
+    trained: Trained,
+    name: str,
+    reports: Sequence[Mapping[str, Any]] = (),
+    data_name: str = "",
+    licence: str = "",
+) -> str:
+    """The card, as Markdown.
+
+    Args:
+      trained: the model.
+      name: its title.
+      reports: contents of report.json of scripts/evaluate.py, of this model.
+      data_name, licence: of the training data; what is not given the card calls not recorded.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown; names of classes are the user's own
+    )
+    settings = trained.config
+    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained.variables["params"]))
+    text = environment.get_template("card.md.j2").render(
+        name=name,
+        about=trained.description,
+        model={"backbone": settings.model.name, "parameters": parameters},
+        settings=settings,
+        training=settings.training,
+        hashes=len(trained.train_hashes),
+        toml=config_lib.dumps(settings).strip(),
+        reports=[{"robustness": None, **report} for report in reports],
+        data_name=data_name,
+        licence=licence,
+    )
+    return text.rstrip() + "\n"

@@ -1,0 +1,154 @@
+"""Copies of a run elsewhere (Google Drive), from which a machine that has lost it goes on.
+
+    BACKUP_TO/<workdir>-<step>-<8 hex>.tar    config.toml, checkpoints/<newest>, checkpoints/<best>
+
+A network drive bears few large files, not thousands of small ones. An archive gets its name when it
+has been read back and found equal; the two newest are kept.
+"""
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+from emotion_jax import files
+from emotion_jax.errors import UserError
+from emotion_jax.training import saved
+
+KEPT = 2
+
+
+class Backup:
+    """Archives of one workdir.
+
+    Attributes:
+      workdir: of the run.
+      target: the folder that archives go to; made when the first one is.
+      minutes: between archives; the last state is archived in any case (``finish``).
+    """
+
+    def __init__(self, workdir: Path, target: Path, minutes: float) -> None:
+        self.workdir, self.target, self.minutes = workdir, target, minutes
+        self._at = -float("inf")
+        self._archived = ""
+        self._why = ""
+
+    def due(self) -> None:
+        """Archive the newest and the best checkpoint, if the last time is ``minutes`` ago.
+
+        That it fails is said on stderr, once for each reason; the run goes on.
+        """
+        if time.monotonic() - self._at >= 60 * self.minutes:
+            self._at = time.monotonic()
+            self.finish()
+
+    def finish(self) -> None:
+        """Archive what the last archive does not hold."""
+        steps = saved.steps(self.workdir / "checkpoints")
+        if not steps or steps[-1].name == self._archived:
+            return
+        try:
+            self._write({steps[-1], *saved.ranked(steps)[:1]}, steps[-1].name)
+            self._archived, self._why = steps[-1].name, ""
+        except OSError as error:
+            why = error.strerror or str(error)
+            if why != self._why:
+                print(f"No backup in {self.target}: {why}; the run goes on.", file=sys.stderr)
+            self._why = why
+
+    def restore(self) -> Path | None:
+        """Unpack the newest whole archive into a workdir that has no checkpoint.
+
+        Returns:
+          The archive; None where there is nothing to do.
+
+        Raises:
+          UserError: there are archives but none is whole, or the workdir cannot be written.
+        """
+        found = self.archives()
+        if saved.steps(self.workdir / "checkpoints") or not found:
+            return None
+        for archive in reversed(found):
+            with files.reported(self.workdir):
+                fault = self._unpack(archive)
+            if fault is None:
+                return archive
+            print(f"{archive} is not whole ({fault}); trying the one before.", file=sys.stderr)
+        raise UserError(
+            f"No archive in {self.target} is whole; nothing was deleted: move them away to begin "
+            "anew."
+        )
+
+    def archives(self) -> list[Path]:
+        """Those of this workdir, by step."""
+        name = re.compile(re.escape(self.workdir.name) + r"-(\d+)-[0-9a-f]{8}\.tar")
+        steps = {
+            path: int(match[1])
+            for path in self.target.glob("*.tar")
+            if (match := name.fullmatch(path.name))
+        }
+        return sorted(steps, key=lambda path: (steps[path], path.stat().st_mtime))
+
+    def _write(self, steps: set[Path], newest: str) -> None:
+        self.target.mkdir(parents=True, exist_ok=True)
+        final = self.target / f"{self.workdir.name}-{newest}-{secrets.token_hex(4)}.tar"
+        partial = final.with_name(final.name + ".partial")
+        try:
+            with partial.open("xb") as file:
+                written = _Hashed(file)
+                with tarfile.open(fileobj=written, mode="w|") as tar:
+                    tar.add(self.workdir / "config.toml", "config.toml")
+                    for step in sorted(steps):
+                        tar.add(step, f"checkpoints/{step.name}")
+                file.flush()
+                os.fsync(file.fileno())
+            if saved.sha256(partial) != written.digest():
+                raise OSError(f"{partial.name} reads back differently")
+            partial.rename(final)
+        finally:
+            partial.unlink(missing_ok=True)
+        for old in self.archives()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def _unpack(self, archive: Path) -> str | None:
+        """What is wrong with it, if anything; the workdir gets all of it or nothing."""
+        inside = self.workdir / f".restoring-{secrets.token_hex(4)}"
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(inside, filter="data")
+            steps = saved.steps(inside / "checkpoints")
+            faults = (saved.verify(step) for step in steps)
+            fault = next((f for f in faults if f), None if steps else "it has no checkpoint")
+            if fault is None:
+                for path in (inside / "config.toml", *steps):
+                    target = self.workdir / path.relative_to(inside)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(path, target)
+            return fault
+        except (tarfile.TarError, EOFError) as error:
+            return str(error)
+        finally:
+            shutil.rmtree(inside, ignore_errors=True)
+
+
+class _Hashed(io.RawIOBase):
+    """A file that knows the SHA-256 of what was written to it."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self._file, self._sha = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Pass ``data`` on."""
+        self._sha.update(data)
+        return self._file.write(data)
+
+    def digest(self) -> str:
+        """Of all that was written, hex."""
+        return self._sha.hexdigest()

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from emotion_jax.cli import card, evaluate, info
+
+pytestmark = pytest.mark.usefixtures("finished_cache")
+
+
+def test_a_card_of_a_run_and_its_reports(finished, tmp_path, capsys):
+    out = tmp_path / "report"
+    evaluate.main([str(finished), "--robustness", "--out", str(out)])
+    assert (out / "robustness.png").is_file()
+    assert "When pictures get worse" in (out / "report.html").read_text()
+    card.main([str(finished), "--report", str(out), "--licence", "research use", "--out",
+               str(tmp_path / "cards" / "CARD.md")])  # fmt: skip
+    text = (tmp_path / "cards" / "CARD.md").read_text()
+    report = json.loads((out / "report.json").read_text())
+    for expected in (
+        f"| Accuracy | {100 * report['accuracy']:.1f}% (95% interval",
+        "licence: research use",
+        "Name: not recorded",
+        "An expression is not a feeling",
+        "| darkness (grey values times) | 0.7: ",
+        "[training]",
+        f"| happy | {100 * report['per_class']['happy']['precision']:.1f}%",
+    ):
+        assert expected in text
+    capsys.readouterr()
+    card.main([str(finished)])
+    assert "No report was given." in capsys.readouterr().out
+
+
+def test_a_report_of_something_else_is_refused(finished, tmp_path, capsys):
+    report = json.loads((finished / "report" / "report.json").read_text())
+    report["checkpoint"]["step"] = 0
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    for folder, sentence in ((tmp_path, "another checkpoint"), (tmp_path / "no", "no report.json")):
+        with pytest.raises(SystemExit) as stop:
+            card.main([str(finished), "--report", str(folder)])
+        assert stop.value.code == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_info(finished, capsys):
+    info.main([str(finished)])
+    said = capsys.readouterr().out
+    assert "classes:      angry, happy, sad" in said
+    assert "cnn, " in said
+    info.main([str(finished), "--json"])
+    about = json.loads(capsys.readouterr().out)
+    assert about["classes"] == ["angry", "happy", "sad"]
+
+
+def test_shipped_weights_say_what_they_are(capsys):
+    info.main(["ferplus"])
+    assert (
+        "angry, contempt, disgust, fear, happy, neutral, sad, surprise" in capsys.readouterr().out
+    )

@@ -1,0 +1,122 @@
+"""Result shapes of the packages fer (25.10) and deepface (0.0.9x), by our own network."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import skimage.data
+from networks import make_trained
+from PIL import Image
+
+from emotion_jax.compat import deepface
+from emotion_jax.compat.deepface import DeepFace
+from emotion_jax.compat.fer import FER
+from emotion_jax.errors import UserError
+from emotion_jax.inference.recognizer import Recognizer
+from emotion_jax.training import trained as trained_lib
+
+CLASSES = ("sad", "happy", "angry")
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """As cv2.imread gives it: BGR."""
+    return np.ascontiguousarray(skimage.data.astronaut()[..., ::-1])
+
+
+@pytest.fixture(autouse=True)
+def checkpoint(monkeypatch):
+    """Every name of a checkpoint is that of a drawn network for colours."""
+    network = make_trained(channels=3)
+    monkeypatch.setattr(trained_lib, "resolve", lambda path: path)
+    monkeypatch.setattr(trained_lib, "load", lambda step: network)
+    deepface._recognizer.cache_clear()
+    yield network
+    deepface._recognizer.cache_clear()
+
+
+@pytest.mark.parametrize("mtcnn", [False, True])
+def test_fer(photograph, mtcnn, checkpoint, tmp_path):
+    detector = FER(mtcnn=mtcnn)
+    (found,) = detector.detect_emotions(photograph)
+    assert list(found) == ["box", "emotions"]
+    x, y, width, height = found["box"]
+    assert all(isinstance(edge, int) for edge in found["box"])
+    assert 170 < x < 190
+    assert 55 < y < 75
+    assert 80 < width < 100 < height + 10 < 130
+    assert tuple(found["emotions"]) == CLASSES
+    assert sum(found["emotions"].values()) == pytest.approx(1, abs=0.02)
+    assert all(value == round(value, 2) for value in found["emotions"].values())
+    top, score = detector.top_emotion(photograph)
+    assert (top, score) == max(found["emotions"].items(), key=lambda item: item[1])
+    # Colours are in the right order: those of RGB are the recognizer's.
+    (face,) = Recognizer(checkpoint, detector.recognizer._detector).predict(photograph[..., ::-1])
+    assert {name: round(p, 2) for name, p in face.probs.items()} == found["emotions"]
+    Image.fromarray(photograph[..., ::-1]).save(tmp_path / "a.png")
+    assert detector.detect_emotions(str(tmp_path / "a.png")) == [found]
+    empty = np.zeros((90, 100, 3), np.uint8)
+    assert detector.batch_detect_emotions([photograph, empty]) == [[found], []]
+
+
+def test_fer_without_a_face_and_with_boxes_of_ones_own(photograph):
+    detector = FER()
+    empty = np.zeros((100, 100, 3), np.uint8)
+    assert detector.detect_emotions(empty) == []
+    assert detector.top_emotion(empty) == (None, None)
+    boxes = [[170, 60, 100, 110], [0, 0, 40, 40]]
+    found = detector.detect_emotions(photograph, face_rectangles=boxes)
+    assert [face["box"] for face in found] == boxes
+    with pytest.raises(UserError, match="unreadable"):
+        detector.detect_emotions("gone.jpg")
+
+
+@pytest.mark.parametrize("backend", ["opencv", "mtcnn", "skip"])
+def test_deepface(photograph, backend):
+    (found,) = DeepFace.analyze(img_path=photograph, actions=["emotion"], detector_backend=backend)
+    assert list(found) == ["emotion", "dominant_emotion", "region", "face_confidence"]
+    assert tuple(found["emotion"]) == CLASSES
+    assert sum(found["emotion"].values()) == pytest.approx(100, abs=1e-3)
+    assert found["dominant_emotion"] == max(found["emotion"], key=found["emotion"].get)
+    region = found["region"]
+    assert list(region) == ["x", "y", "w", "h", "left_eye", "right_eye"]
+    if backend == "skip":
+        assert [region[name] for name in "xywh"] == [0, 0, 512, 512]
+        assert found["face_confidence"] == 0
+    else:
+        assert 170 < region["x"] < 190
+        assert 0.9 < found["face_confidence"] <= 1
+    if backend == "mtcnn":  # the person's left eye is on the right of the picture
+        assert region["left_eye"][0] - region["right_eye"][0] == pytest.approx(43, abs=3)
+
+
+def test_deepface_without_a_face():
+    empty = np.zeros((60, 80, 3), np.uint8)
+    with pytest.raises(ValueError, match="Face could not be detected in"):
+        DeepFace.analyze(empty, actions=["emotion"])
+    (found,) = DeepFace.analyze(empty, actions="emotion", enforce_detection=False)
+    assert (found["region"]["w"], found["region"]["h"], found["face_confidence"]) == (80, 60, 0)
+
+
+def test_deepface_takes_what_deepface_takes(photograph, tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(photograph[..., ::-1]).save(buffer, "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(buffer.getvalue())
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    expected = DeepFace.analyze(photograph)
+    with path.open("rb") as file:
+        for source in (path, str(path), uri, file):
+            assert DeepFace.analyze(source) == expected
+    assert DeepFace.analyze([path, photograph]) == [expected, expected]
+    with pytest.raises(ValueError, match="base64"):
+        DeepFace.analyze("data:image/png;base64,###")
+    with pytest.raises(UserError, match="unreadable"):
+        DeepFace.analyze("https://example.com/a.jpg")
+
+
+@pytest.mark.parametrize("arguments", [{"actions": ["age"]}, {"detector_backend": "retinaface"}])
+def test_deepface_has_no_more_than_expressions(photograph, arguments):
+    with pytest.raises(ValueError, match="here there"):
+        DeepFace.analyze(photograph, **arguments)

@@ -1,0 +1,152 @@
+import csv
+import errno
+import os
+import shutil
+
+import pytest
+from PIL import Image
+
+from emotion_jax.errors import UserError
+from emotion_jax.evaluation.doctor import examine, fix
+
+
+def contents(root):
+    """Path -> bytes and time of change of every file."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    return {p.relative_to(root).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
+
+
+def clean(root, target):
+    diagnosis = examine.examine(root)
+    left_out = fix.plan(diagnosis.survey, diagnosis.all)
+    return fix.write(target, diagnosis.survey, left_out), left_out
+
+
+@pytest.fixture(scope="module")
+def cleaned(planted, tmp_path_factory):
+    """The clean copy of the planted tree: (original before, folder, counts, left out)."""
+    before = contents(planted[0])
+    target = tmp_path_factory.mktemp("fixed") / "faces"
+    counts, left_out = clean(planted[0], target)
+    return before, target, counts, left_out
+
+
+def test_what_is_left_out_and_why(cleaned):
+    reasons = {entry.path: (entry.reason, entry.related) for entry in cleaned[3]}
+    assert reasons == {
+        "train/happy/zero.png": ("broken", ""),
+        "train/happy/notes.txt": ("broken", ""),
+        "train/sad/cut.png": ("broken", ""),
+        "train/neutral/blank.png": ("blank", ""),
+        "train/fear/00002.png": ("leak", "test/fear/leak.png"),
+        "train/surprise/00006.png": ("leak", "test/surprise/near.png"),
+        "train/angry/conflict.png": ("label_conflict", "train/disgust/00001.png"),
+        "train/disgust/00001.png": ("label_conflict", "train/angry/conflict.png"),
+        "train/happy/same.bmp": ("duplicate", "train/happy/00003.png"),
+    }
+
+
+def test_the_original_is_untouched_and_the_rest_is_in_the_copy(cleaned, planted):
+    before, target, _, left_out = cleaned
+    assert contents(planted[0]) == before
+    kept = contents(target)
+    with (target / "fixed.csv").open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert rows == [tuple(entry) for entry in left_out]
+    del kept["fixed.csv"]
+    without = {entry.path for entry in left_out}
+    assert kept == {path: value for path, value in before.items() if path not in without}
+
+
+def test_links_not_copies(cleaned, planted):
+    assert cleaned[2] == (193 - 6, 0)
+    name = "test/fear/leak.png"
+    assert os.path.samefile(cleaned[1] / name, planted[0] / name)
+
+
+def test_of_the_copy_nothing_more_is_left_out(cleaned, tmp_path):
+    _, left_out = clean(cleaned[1], tmp_path / "again")
+    assert left_out == []
+
+
+def test_copies_where_links_cannot_reach(planted, tmp_path, monkeypatch):
+    def another_disk(source, place):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", another_disk)
+    counts, _ = clean(planted[0], tmp_path / "copy")
+    assert counts == (0, 193 - 6)
+    place = tmp_path / "copy" / "test" / "fear" / "leak.png"
+    assert place.read_bytes() == (planted[0] / "test" / "fear" / "leak.png").read_bytes()
+    assert place.stat().st_nlink == 1
+
+
+def test_a_full_disk_leaves_nothing(planted, tmp_path, monkeypatch):
+    def full(source, place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(UserError, match=r"--fix: cannot write .*No space left"):
+        clean(planted[0], tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def tree(root, layout):
+    for path, value in layout.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), value).save(root / path)
+    return root
+
+
+def test_test_keeps_its_blank_and_double_images(tmp_path):
+    grey, black = (9, 9, 9), (0, 0, 0)
+    layout = {"train/a/1.png": grey, "test/a/1.png": black, "test/a/2.png": black}
+    data = tree(tmp_path / "data", layout | {"test/b/1.png": black})
+    with pytest.raises(UserError, match="would be left out of train"):
+        clean(data, tmp_path / "copy")
+    Image.effect_noise((8, 8), 90).save(data / "train" / "a" / "2.png")
+    counts, left_out = clean(data, tmp_path / "copy")
+    assert counts == (4, 0)
+    assert [(entry.path, entry.reason) for entry in left_out] == [("train/a/1.png", "blank")]
+
+
+def test_a_tree_without_splits_is_cleaned_as_train_is(tmp_path):
+    data = tree(tmp_path / "data", {"a/1.png": (0, 0, 0)})
+    Image.effect_noise((8, 8), 90).save(data / "a" / "2.png")
+    shutil.copy(data / "a" / "2.png", data / "a" / "3.png")
+    _, left_out = clean(data, tmp_path / "copy")
+    assert [(e.path, e.reason) for e in left_out] == [
+        ("a/1.png", "blank"),
+        ("a/3.png", "duplicate"),
+    ]
+
+
+def test_links_in_the_tree_become_files(tmp_path):
+    data = tmp_path / "data"
+    (data / "a").mkdir(parents=True)
+    (data / "b").mkdir()
+    Image.effect_noise((8, 8), 90).save(data / "a" / "1.png")
+    (data / "b" / "1.png").symlink_to("../a/1.png")
+    Image.effect_noise((8, 8), 90).save(data / "b" / "2.png")
+    clean(data, tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy").rglob("*.png")] == ["2.png"]
+
+
+@pytest.mark.parametrize(
+    "place", [".", "inside", "..", "../full", "../file", "../out", "../out/in"]
+)
+def test_places_that_are_refused(tmp_path, place):
+    data = tmp_path / "data"
+    (data / "a").mkdir(parents=True)
+    (tmp_path / "full" / "x").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--fix: .* choose a "):
+        fix.check(data / place, data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["../new", "../new/deep", "../empty"])
+def test_places_that_will_do(tmp_path, place):
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "empty").mkdir()
+    fix.check(data / place, data, tmp_path / "out")

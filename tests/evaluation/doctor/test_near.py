@@ -1,0 +1,120 @@
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from emotion_jax.data import synthetic
+from emotion_jax.evaluation.doctor import near
+
+FACES = [Image.fromarray(synthetic.draw(i % 7, np.random.default_rng([9, i]))) for i in range(60)]
+faces = st.sampled_from(FACES)
+
+
+def thumb(image):
+    return np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
+
+
+THUMBS = np.stack([thumb(face) for face in FACES])
+
+
+def bits(a, b):
+    return int(np.bitwise_count(near.perceptual_hashes(thumb(a)[None])[0][0] ^ hash_of(b)))
+
+
+def hash_of(image):
+    return near.perceptual_hashes(thumb(image)[None])[0][0]
+
+
+def likeness(a, b, mirrored=False):
+    pair = np.array([[0, 1]])
+    return float(near.correlations(np.stack([thumb(a), thumb(b)]), pair, mirrored)[0])
+
+
+def test_the_hash_is_that_of_imagehash():
+    ours, _ = near.perceptual_hashes(THUMBS)
+    for image, value in zip(THUMBS, ours.tolist(), strict=True):
+        theirs = imagehash.phash(Image.fromarray(image)).hash
+        assert value == int(np.packbits(theirs).view(">u8")[0])
+
+
+def test_the_mirrored_hash_is_that_of_the_mirror_image():
+    plain, mirrored = near.perceptual_hashes(THUMBS)
+    again, back = near.perceptual_hashes(THUMBS[:, :, ::-1])
+    # Coefficients beside the median may change places by rounding.
+    assert np.bitwise_count(mirrored ^ again).max() <= 2
+    assert np.bitwise_count(plain ^ back).max() <= 2
+    assert np.bitwise_count(plain ^ mirrored).mean() > 12
+
+
+@settings(max_examples=40)
+@given(faces, st.floats(0.5, 1.0), st.integers(-20, 20))
+def test_brightness_changes_neither_hash_nor_likeness(face, gain, offset):
+    values = np.asarray(face, np.float32) * 0.6 + 40  # room on both sides: nothing is clipped
+    face = Image.fromarray(np.rint(values).astype(np.uint8))
+    other = face.point(lambda v: v * gain + offset)
+    assert bits(face, other) <= 4
+    assert likeness(face, other) > 0.95
+
+
+@settings(max_examples=40)
+@given(faces, st.integers(-1, 1), st.integers(-1, 1))
+def test_a_small_shift_stays_alike(face, down, right):
+    pixels = np.pad(np.asarray(face), 1, mode="edge")
+    other = Image.fromarray(pixels[1 + down :, 1 + right :][:48, :48])
+    assert likeness(face, other) > near.CORRELATION
+    assert bits(face, other) <= 24  # of 64; strangers differ in 32
+
+
+@settings(max_examples=40)
+@given(faces)
+def test_the_mirror_image_is_alike_only_as_a_mirror_image(face):
+    other = face.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert likeness(face, other, mirrored=True) > 0.99
+
+
+@settings(max_examples=40)
+@given(st.permutations(range(60)))
+def test_strangers_are_not_alike(order):
+    a, b = order[:2]
+    assert likeness(FACES[a], FACES[b]) < near.CORRELATION
+
+
+def brute_force(thumbs):
+    """Every pair, one by one."""
+    plain, mirrored = near.perceptual_hashes(thumbs)
+    found = set()
+    for later in range(len(thumbs)):
+        for earlier in range(later):
+            for flip, hashes in ((False, plain), (True, mirrored)):
+                if np.bitwise_count(hashes[later] ^ plain[earlier]) > near.DISTANCE:
+                    continue
+                pair = np.array([[later, earlier]])
+                if near.correlations(thumbs, pair, flip)[0] >= near.CORRELATION:
+                    found.add((later, earlier, flip))
+    return found
+
+
+@pytest.mark.parametrize("cells", [1, 100, 2**18])
+def test_all_pairs_are_found_whatever_the_blocks(monkeypatch, cells):
+    monkeypatch.setattr(near, "CELLS", cells)
+    some = THUMBS[:20]
+    thumbs = np.concatenate([some, some[5:8, :, ::-1], (some[2:4] * 0.7).astype(np.uint8)])
+    pairs = near.near_pairs(thumbs)
+    columns = map(np.ndarray.tolist, (pairs.later, pairs.earlier, pairs.mirrored))
+    found = set(zip(*columns, strict=True))
+    assert found == brute_force(thumbs)
+    assert {(20, 5, True), (21, 6, True), (22, 7, True), (23, 2, False), (24, 3, False)} <= found
+
+
+def test_a_film_of_equal_frames_gives_a_bounded_number_of_pairs():
+    frames = np.repeat(THUMBS[:1], 200, axis=0)
+    pairs = near.near_pairs(frames)
+    assert len(pairs) <= 2 * near.NEAREST * len(frames)
+    assert set(pairs.later.tolist()) == set(range(1, 200))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_to_compare(n):
+    assert len(near.near_pairs(THUMBS[:n])) == 0

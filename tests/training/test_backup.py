@@ -1,0 +1,114 @@
+import shutil
+import tarfile
+
+import jax
+import numpy as np
+import pytest
+
+from emotion_jax.data import dataset
+from emotion_jax.errors import UserError
+from emotion_jax.training import backup as backup_lib
+from emotion_jax.training import loop, saved, trained, workdir
+from emotion_jax.training.backup import Backup
+
+
+class DisconnectError(Exception):
+    pass
+
+
+def with_backup(config, target, **more):
+    values = {"backup_to": target, "backup_minutes": 0.0, **more}
+    return config.model_copy(update={"training": config.training.model_copy(update=values)})
+
+
+def run(config, folder, stop_after=None):
+    def on_epoch(rows):
+        if len(rows) == stop_after:
+            raise DisconnectError
+
+    with workdir.opened(folder, config):
+        return loop.train(config, folder, dataset.load(config.data), on_epoch)
+
+
+def newest(folder):
+    return trained.load(saved.steps(folder / "checkpoints")[-1])
+
+
+def test_a_lost_workdir_goes_on_from_its_archive_to_the_same_bits(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive", average=0.9)
+    plain = tiny_config.model_copy(
+        update={"training": tiny_config.training.model_copy(update={"average": 0.9})}
+    )
+    whole = run(plain, tmp_path / "whole")
+    with pytest.raises(DisconnectError):
+        run(config, tmp_path / "run", stop_after=2)
+    shutil.rmtree(tmp_path / "run")
+    history = run(config, tmp_path / "run")
+    assert "Going on from the backup" in capsys.readouterr().err
+    assert [row["val_loss"] for row in history] == [row["val_loss"] for row in whole]
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        newest(tmp_path / "run").variables,
+        newest(tmp_path / "whole").variables,
+    )
+    assert len(list((tmp_path / "drive").iterdir())) == 2
+
+
+def test_an_archive_holds_the_newest_and_the_best(tiny_config, tmp_path):
+    run(with_backup(tiny_config, tmp_path / "drive"), tmp_path / "run")
+    archives = Backup(tmp_path / "run", tmp_path / "drive", 0).archives()
+    with tarfile.open(archives[-1]) as tar:
+        names = {name.split("/")[1] for name in tar.getnames() if name.startswith("checkpoints/")}
+    steps = saved.steps(tmp_path / "run" / "checkpoints")
+    assert names == {steps[-1].name, saved.ranked(steps)[0].name}
+    assert archives[-1].name.startswith(f"run-{steps[-1].name}-")
+
+
+def test_a_cut_archive_is_passed_over_and_none_whole_is_a_sentence(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    older, newer = Backup(tmp_path / "run", tmp_path / "drive", 0).archives()
+    newer.write_bytes(newer.read_bytes()[: newer.stat().st_size // 2])
+    shutil.rmtree(tmp_path / "run")
+    history = run(config, tmp_path / "run")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert f"{newer} is not whole" in capsys.readouterr().err
+    for archive in (tmp_path / "drive").iterdir():
+        data = bytearray(archive.read_bytes())
+        data[len(data) // 2] ^= 1
+        archive.write_bytes(data)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(UserError, match=r"No archive in .* is whole"):
+        run(config, tmp_path / "run")
+    assert not saved.steps(tmp_path / "run" / "checkpoints")
+    assert older.exists() or newer.exists()
+
+
+def test_a_drive_that_fails_does_not_stop_the_run(tiny_config, tmp_path, capsys):
+    (tmp_path / "drive").write_text("no folder")
+    history = run(with_backup(tiny_config, tmp_path / "drive"), tmp_path / "run")
+    assert len(history) == 4
+    said = [line for line in capsys.readouterr().err.splitlines() if "No backup in" in line]
+    assert len(said) == 1
+
+
+def test_minutes_between_archives_and_one_at_the_end(tiny_config, tmp_path, monkeypatch):
+    written = []
+    write = Backup._write
+    monkeypatch.setattr(
+        backup_lib.Backup,
+        "_write",
+        lambda self, steps, newest: (written.append(newest), write(self, steps, newest)),
+    )
+    run(with_backup(tiny_config, tmp_path / "drive", backup_minutes=60.0), tmp_path / "run")
+    last = saved.steps(tmp_path / "run" / "checkpoints")[-1].name
+    assert written == [str(int(last) // 4), last]
+
+
+def test_other_runs_archives_are_left_alone(tiny_config, tmp_path):
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    for name in ("run-2-8-00000000.tar", "other-8-00000000.tar", "run-8-x.tar"):
+        (drive / name).write_text("of another")
+    run(with_backup(tiny_config, drive), tmp_path / "run")
+    assert len(list(drive.iterdir())) == 3 + 2

@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from emotion_jax import config, models
+from emotion_jax.config import ModelSettings, TrainingSettings
+from emotion_jax.data import dataset
+from emotion_jax.errors import UserError
+from emotion_jax.training import loop, saved, step, teacher, trained, workdir
+from emotion_jax.training import mesh as mesh_lib
+from emotion_jax.training import state as state_lib
+
+CLASSES = ("angry", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_tree, tmp_path_factory):
+    """The workdir of a finished run."""
+    settings = config.from_mapping(
+        {
+            "data": {"dir": tiny_tree, "pipeline": "resident", "image_size": 12},
+            "model": {"widths": (4,), "dense": (8,)},
+            "training": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2},
+            "logging": {"progress": False, "tensorboard": False},
+        },
+        "tests",
+    )
+    folder = tmp_path_factory.mktemp("teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTION_JAX_CACHE", str(folder / "cache"))
+        with workdir.opened(folder / "run", settings):
+            loop.train(settings, folder / "run", dataset.load(settings.data))
+    return folder / "run", settings
+
+
+def images(n=8, size=12):
+    return np.random.default_rng(0).uniform(0, 255, (n, size, size, 1)).astype(np.float32)
+
+
+def test_teachers_are_their_mean_at_their_temperatures(taught):
+    folder, _ = taught
+    first, second = saved.steps(folder / "checkpoints")[-2:]
+    teach = teacher.load([str(first), str(second)], CLASSES)
+    expected = []
+    for path in (first, second):
+        model = trained.load(path)
+        logits = np.asarray(model.module.apply(model.variables, images())) / model.temperature
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        expected.append(shares / shares.sum(1, keepdims=True))
+    np.testing.assert_allclose(teach(jnp.asarray(images())), np.mean(expected, 0), rtol=1e-4)
+
+
+def test_a_teacher_sees_images_at_its_own_size(taught):
+    teach = teacher.load([str(taught[0])], CLASSES)
+    constant = np.full((2, 12, 12, 1), 99.0, np.float32)
+    large = np.full((2, 24, 24, 1), 99.0, np.float32)
+    np.testing.assert_allclose(teach(jnp.asarray(large)), teach(jnp.asarray(constant)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_is_learnt(share):
+    module = models.build(ModelSettings(widths=(4,), dense=()), 3, 12, (0.5,), (0.25,))
+    mesh, settings = mesh_lib.make(), TrainingSettings(distillation=share)
+    tx = optax.sgd(0.1)
+    shares = np.float32([0.5, 0.3, 0.2])
+
+    def teach(batch):
+        return jnp.broadcast_to(shares[None, :], (len(batch), 3))
+
+    def loss(targets, teach):
+        s = state_lib.create(module, tx, (12, 12, 1), 3, 0, mesh)
+        train_step = step.make_train_step(
+            module, tx, settings, np.ones(3, np.float32), lambda fed, key: fed, mesh, teach=teach
+        )
+        _, metrics = train_step(s, (jnp.asarray(images()), targets), jax.random.key(0))
+        return float(metrics["loss"])
+
+    labels = jnp.arange(8, dtype=jnp.int32) % 3
+    mixed = (1 - share) * np.eye(3, dtype=np.float32)[np.arange(8) % 3] + share * shares
+    assert loss(labels, teach) == pytest.approx(loss(jnp.asarray(mixed), None), rel=1e-5)
+
+
+def test_a_run_with_a_teacher_goes_on_exactly(taught, tmp_path):
+    folder, settings = taught
+    values = {"teachers": (str(folder),), "epochs": 2, "mixup": 0.3, "average": 0.9}
+    both = settings.model_copy(update={"training": settings.training.model_copy(update=values)})
+    data = dataset.load(settings.data)
+
+    def train(name, on_epoch=lambda rows: None):
+        with workdir.opened(tmp_path / name, both):
+            loop.train(both, tmp_path / name, data, on_epoch)
+
+    def interrupt(rows):
+        raise KeyboardInterrupt
+
+    train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("cut", interrupt)
+    train("cut")
+    ends = [trained.load(saved.steps(tmp_path / n / "checkpoints")[-1]) for n in ("whole", "cut")]
+    assert ends[0].description["metrics"] == ends[1].description["metrics"]
+    jax.tree.map(np.testing.assert_array_equal, ends[0].variables, ends[1].variables)
+
+
+def test_other_classes_are_a_sentence(taught):
+    with pytest.raises(UserError, match=r"^training\.teachers: .* knows angry, happy, sad"):
+        teacher.load([str(taught[0])], ("angry", "sad"))
