@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a network on a folder of faces",
     "evaluate": "evaluate a checkpoint on a split",
     "predict": "name the expressions of the faces in images, folders and videos",
+    "webcam": "open a page with the camera and the expressions of the faces before it",
     "cross_validate": "train and measure a network a fold",
     "inspect_data": "find what is wrong with a folder of images, write a clean copy",
     "compare": "compare runs on the same images",

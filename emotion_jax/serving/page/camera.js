@@ -1,0 +1,71 @@
+// The camera: started, stopped, chosen, and what may go wrong with it in plain words.
+
+export class Camera extends EventTarget {
+  #video;
+  #stream = null;
+
+  constructor(video) {
+    super();
+    this.#video = video;
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.#list());
+  }
+
+  get isOn() {
+    return this.#stream !== null;
+  }
+
+  get isFacingAway() {
+    return this.#stream?.getVideoTracks()[0].getSettings().facingMode === "environment";
+  }
+
+  // Throws what getUserMedia throws; see reason().
+  async start(deviceId = "") {
+    this.stop();
+    if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "SecurityError");
+    const size = { width: { ideal: 640 }, height: { ideal: 480 } };
+    const which = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
+    this.#stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which } });
+    for (const track of this.#stream.getVideoTracks()) {
+      track.addEventListener("ended", () => this.#unplugged());
+    }
+    this.#video.srcObject = this.#stream;
+    await this.#video.play();
+    await this.#list();
+  }
+
+  stop() {
+    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    this.#stream = null;
+    this.#video.srcObject = null;
+  }
+
+  #unplugged() {
+    if (!this.#stream) return;
+    this.stop();
+    this.dispatchEvent(new Event("unplugged"));
+  }
+
+  async #list() {
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    const cameras = devices.filter(({ kind, label }) => kind === "videoinput" && label);
+    const current = this.#stream?.getVideoTracks()[0].getSettings().deviceId ?? "";
+    this.dispatchEvent(new CustomEvent("cameras", { detail: { cameras, current } }));
+  }
+}
+
+// Whether the user has said yes before, so that the camera may start by itself.
+export async function isGranted() {
+  try {
+    return (await navigator.permissions.query({ name: "camera" })).state === "granted";
+  } catch {
+    return false; // the browser does not tell
+  }
+}
+
+// Why the camera did not start: a state of the page.
+export function reason(error) {
+  if (!window.isSecureContext || error.name === "SecurityError") return "insecure";
+  if (error.name === "NotAllowedError") return "denied";
+  if (error.name === "NotFoundError" || error.name === "OverconstrainedError") return "nocamera";
+  return "busy"; // NotReadableError, AbortError
+}

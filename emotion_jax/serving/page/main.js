@@ -1,0 +1,280 @@
+// The page's state, and the loop from the camera to the faces and back.
+
+import { Camera, isGranted, reason } from "./camera.js";
+import { ServerEngine } from "./engine.js";
+import { NOTICES } from "./notices.js";
+import { Timeline } from "./timeline.js";
+import { Tracks } from "./tracks.js";
+import { View } from "./view.js";
+
+const PICTURE_SIDE = 1920; // pixels: larger pictures are made smaller first
+const WINDOW = 2; // seconds that latency and frames a second are of
+
+const $ = (id) => document.getElementById(id);
+const engine = new ServerEngine();
+const camera = new Camera($("video"));
+const view = new View();
+const tracks = new Tracks();
+const timeline = new Timeline($("timeline"));
+const frame = document.createElement("canvas");
+let answers = []; // {seconds, latency} of the last frames
+let checkpoints = [];
+let link = "connecting";
+let shown = null; // the picture's faces
+let runs = 0; // of the camera
+let isFresh = false; // there is a frame that was not looked at
+let isLooking = false; // a frame is
+
+function enter(state, text = "") {
+  const notice = NOTICES[state];
+  document.body.dataset.state = state;
+  document.body.dataset.tone = notice?.tone ?? "";
+  $("notice").hidden = notice === undefined;
+  $("notice-title").textContent = notice?.title ?? "";
+  $("notice-text").textContent = text || (notice?.text ?? "");
+  $("notice-action").hidden = notice?.action === undefined;
+  $("notice-action").textContent = notice?.action ?? "";
+  $("token-form").hidden = state !== "token";
+  $("picture").hidden = state !== "picture";
+  $("camera").textContent = camera.isOn ? "Stop camera" : "Start camera";
+  $("camera").classList.toggle("primary", state === "picture");
+  $("mirror").disabled = state !== "live";
+  $("camera").disabled = state === "starting" || state === "token";
+  $("open").disabled = state === "token";
+  shown = null;
+  forget();
+  hint();
+}
+
+function forget() {
+  answers = [];
+  tracks.clear();
+  view.clear();
+  view.numbers({ latency: null, fps: null, count: null });
+}
+
+function hint(count = 1) {
+  const state = document.body.dataset.state;
+  const isLost = link === "gone" && (state === "live" || state === "picture");
+  const isEmpty = count === 0 && (state === "live" || state === "picture");
+  $("hint").hidden = !isLost && !isEmpty;
+  $("hint").textContent = isLost
+    ? "The server is gone. The page goes on when it is back."
+    : "No face in sight. Turn towards the camera, with light on your face.";
+}
+
+async function startCamera(deviceId = "") {
+  enter("starting");
+  try {
+    await camera.start(deviceId);
+  } catch (error) {
+    camera.stop();
+    return enter(reason(error));
+  }
+  if (link === "token") return stopCamera("token"); // the server has said so meanwhile
+  setRatio($("video").videoWidth, $("video").videoHeight);
+  setMirror(!camera.isFacingAway);
+  enter("live");
+  const run = ++runs;
+  const tick = () => {
+    if (run !== runs || document.body.dataset.state !== "live") return;
+    isFresh = true;
+    look();
+    requestFrame(tick);
+  };
+  requestFrame(tick);
+}
+
+function stopCamera(state) {
+  camera.stop();
+  enter(state);
+}
+
+function requestFrame(then) {
+  const video = $("video");
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(then);
+  else requestAnimationFrame(then);
+}
+
+// One frame at a time: the newest there is when the answer comes, so nothing can pile up.
+async function look() {
+  if (isLooking || !isFresh || link !== "ready" || document.body.dataset.state !== "live") return;
+  [isLooking, isFresh] = [true, false];
+  const start = performance.now();
+  draw(frame, $("video"), $("video").videoWidth, $("video").videoHeight, engine.size);
+  try {
+    const { faces } = await engine.faces(frame);
+    if (document.body.dataset.state === "live") show(faces, start);
+  } catch {
+    forget(); // the engine says that it is gone, and comes back by itself
+  }
+  isLooking = false;
+  look();
+}
+
+function show(found, start) {
+  const now = performance.now();
+  const seconds = now / 1000;
+  const faces = tracks.update(seconds, found);
+  const chosen = view.faces(faces, frame, isMirrored());
+  if (chosen) timeline.add(seconds, chosen.probs);
+  answers.push({ seconds, latency: now - start });
+  answers = answers.filter((answer) => answer.seconds > seconds - WINDOW);
+  const latencies = answers.map(({ latency }) => latency).sort((a, b) => a - b);
+  const span = seconds - answers[0].seconds;
+  view.numbers({
+    latency: latencies[Math.floor(latencies.length / 2)],
+    p95: latencies[Math.floor(latencies.length * 0.95)],
+    fps: span > 0.3 ? (answers.length - 1) / span : null,
+    count: faces.length,
+  });
+  hint(faces.length);
+}
+
+async function openPicture(file) {
+  if (camera.isOn) camera.stop();
+  enter("picture");
+  const canvas = $("picture");
+  try {
+    const image = await createImageBitmap(file);
+    draw(canvas, image, image.width, image.height, PICTURE_SIDE);
+  } catch {
+    return enter("broken", "It is damaged, or of a kind that this browser does not know.");
+  }
+  setRatio(canvas.width, canvas.height);
+  await lookAtPicture();
+}
+
+async function lookAtPicture() {
+  const start = performance.now();
+  try {
+    const { faces } = await engine.picture($("picture"));
+    if (document.body.dataset.state !== "picture") return;
+    shown = faces.map((face, i) => ({ ...face, number: i + 1 }));
+    showPicture();
+    view.numbers({ latency: performance.now() - start, fps: null, count: faces.length });
+    hint(faces.length);
+  } catch (error) {
+    if (link !== "ready") return hint(); // looked at again when it is back
+    enter("broken", error.message);
+  }
+}
+
+function showPicture() {
+  if (shown) view.faces(shown, $("picture"), false);
+}
+
+function draw(canvas, source, width, height, side) {
+  const scale = Math.min(1, side / Math.max(width, height));
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+}
+
+function setRatio(width, height) {
+  $("view").style.setProperty("--ratio", Math.min(2.4, Math.max(0.5, width / height)));
+}
+
+const isMirrored = () => $("view").classList.contains("mirrored");
+
+function setMirror(isOn) {
+  $("view").classList.toggle("mirrored", isOn);
+  $("mirror").setAttribute("aria-pressed", isOn);
+}
+
+function setClasses() {
+  const chosen = checkpoints.find(({ name }) => name === $("checkpoint").value);
+  view.classes(chosen.classes);
+  timeline.reset(chosen.classes);
+  tracks.clear();
+}
+
+engine.addEventListener("link", ({ detail: { state, seconds } }) => {
+  const wasReady = link === "ready";
+  link = state;
+  const words = {
+    connecting: "Connecting",
+    ready: "Connected",
+    gone: "Server gone, trying again",
+    token: "Token wanted",
+  };
+  $("link").dataset.link = state;
+  $("link").textContent = words[state];
+  $("link").title = state === "gone" ? `next try in ${seconds} s` : "";
+  if (state === "token") {
+    camera.stop();
+    enter("token");
+  } else if (state === "ready" && !wasReady) {
+    if (document.body.dataset.state === "picture" && !shown) lookAtPicture();
+    else if (document.body.dataset.state === "token") enter("idle");
+  }
+  hint();
+});
+
+engine.addEventListener("checkpoints", ({ detail }) => {
+  const before = $("checkpoint").value;
+  checkpoints = detail;
+  $("checkpoint").replaceChildren(...detail.map(({ name }) => new Option(name, name)));
+  if (detail.some(({ name }) => name === before)) $("checkpoint").value = before;
+  $("checkpoint-choice").hidden = false;
+  $("checkpoint").disabled = detail.length < 2;
+  setClasses();
+});
+
+$("checkpoint").addEventListener("change", ({ target }) => {
+  setClasses();
+  engine.choose(target.value);
+  if (document.body.dataset.state === "picture") lookAtPicture();
+});
+
+camera.addEventListener("cameras", ({ detail: { cameras, current } }) => {
+  $("device-choice").hidden = cameras.length < 2;
+  $("device").replaceChildren(...cameras.map(({ label, deviceId }) => new Option(label, deviceId)));
+  $("device").value = current;
+});
+camera.addEventListener("unplugged", () => enter("unplugged"));
+navigator.mediaDevices?.addEventListener("devicechange", () => {
+  if (["unplugged", "nocamera"].includes(document.body.dataset.state)) startCamera();
+});
+
+$("camera").addEventListener("click", () => (camera.isOn ? stopCamera("stopped") : startCamera()));
+$("device").addEventListener("change", ({ target }) => startCamera(target.value));
+$("mirror").addEventListener("click", () => setMirror(!isMirrored()));
+$("open").addEventListener("click", () => $("file").click());
+$("notice-action").addEventListener("click", () => {
+  if (document.body.dataset.state === "broken") $("file").click();
+  else startCamera();
+});
+$("boxes").addEventListener("click", showPicture);
+$("file").addEventListener("change", ({ target }) => {
+  if (target.files[0]) openPicture(target.files[0]);
+  target.value = "";
+});
+
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", () => document.body.classList.remove("dropping"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  if (event.dataTransfer.files[0]) openPicture(event.dataTransfer.files[0]);
+});
+addEventListener("paste", ({ clipboardData }) => {
+  const [file] = [...clipboardData.files].filter(({ type }) => type.startsWith("image/"));
+  if (file) openPicture(file);
+});
+
+setInterval(() => {
+  const seconds = performance.now() / 1000;
+  if (document.body.dataset.state === "live") timeline.draw(seconds);
+}, 50);
+setInterval(() => {
+  $("timeline").setAttribute("aria-label", timeline.summary(performance.now() / 1000));
+}, 3000);
+
+$("privacy").textContent = engine.privacy;
+enter("idle");
+engine.start();
+if (await isGranted()) await startCamera();
