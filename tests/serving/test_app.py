@@ -127,9 +127,3 @@ def test_no_page_needs_anything_from_elsewhere():
             r"(?:src|href|from) ?=? ?\"(?:\./)?([\w.]+\.(?:js|css|svg))\"", text
         ):
             assert (PAGE / name).is_file(), f"{path.name}: {name}"
-
-
-def test_all_of_the_page_is_in_the_package():
-    pyproject = (PAGE.parents[2] / "pyproject.toml").read_text()
-    assert '"serving/page/*"' in pyproject
-    assert all(path.is_file() for path in PAGE.iterdir())
