@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Open a local page that names the expressions of the faces before the camera.
 
-Example: python scripts/webcam.py --checkpoint runs/fer2013_baseline
+Example: python scripts/webcam.py --checkpoint ferplus fer2013 runs/fer2013_baseline
 
 Frames go to this server only, and are never written to disk. Stop it with Ctrl-C."""
 TOKEN = "EMOTION_JAX_TOKEN"

@@ -1,6 +1,6 @@
 """Latency, frames a second and memory of ``scripts/webcam.py`` under clients that have cameras.
 
-Example: python tests/serving/measure.py --checkpoint runs/fer2013_baseline --clients 1 8
+Example: python tests/serving/measure.py --clients 1 8 --browser
 
 A client sends a frame of 480 x 360 of a film of one face, waits for the answer, and sends the next
 when its camera, of 30 frames a second, has one. ``--browser`` adds what the page itself shows.
@@ -27,13 +27,14 @@ RATE = 30.0  # frames a second
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox")
 
 
-def film(width, height, count=30):
-    """JPEG files: a face that sways before a grey wall."""
+def film(width, height, count=30, is_empty=False):
+    """JPEG files: a face that sways before a grey wall, or the wall alone."""
     face = Image.fromarray(skimage.data.astronaut()).resize((height, height))
     for i in range(count):
         frame = Image.new("RGB", (width, height), (70, 80, 95))
         sway = math.sin(2 * math.pi * i / count) / 32
-        frame.paste(face, (round((width - height) / 2 + sway * width), 0))
+        if not is_empty:
+            frame.paste(face, (round((width - height) / 2 + sway * width), 0))
         buffer = io.BytesIO()
         frame.save(buffer, "JPEG", quality=85)
         yield buffer.getvalue()
@@ -91,7 +92,7 @@ def in_a_browser(url, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--checkpoint", default="ferplus")
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--browser", action="store_true")
