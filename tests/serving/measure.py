@@ -27,14 +27,13 @@ RATE = 30.0  # frames a second
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox")
 
 
-def film(width, height, count=30, is_empty=False):
-    """JPEG files: a face that sways before a grey wall, or the wall alone."""
+def film(width, height, count=30):
+    """JPEG files: a face that sways before a grey wall."""
     face = Image.fromarray(skimage.data.astronaut()).resize((height, height))
     for i in range(count):
         frame = Image.new("RGB", (width, height), (70, 80, 95))
         sway = math.sin(2 * math.pi * i / count) / 32
-        if not is_empty:
-            frame.paste(face, (round((width - height) / 2 + sway * width), 0))
+        frame.paste(face, (round((width - height) / 2 + sway * width), 0))
         buffer = io.BytesIO()
         frame.save(buffer, "JPEG", quality=85)
         yield buffer.getvalue()

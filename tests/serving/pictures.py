@@ -8,12 +8,13 @@ Example: python tests/serving/pictures.py /tmp/pictures
 import argparse
 import contextlib
 import io
+import math
 import shutil
 import tempfile
 from pathlib import Path
 
 import skimage.data
-from measure import CAMERA, film
+from measure import CAMERA
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from servers import ROOT, running
@@ -37,6 +38,22 @@ TOKEN = "the-token-of-the-pictures"
 FULL = 31_000  # milliseconds until the timeline is
 
 
+def film(is_empty):
+    """A face before a camera, that sways; or the wall behind it."""
+    photograph = Image.fromarray(skimage.data.astronaut())
+    left, width = (0, 100) if is_empty else (70, 360)
+    for i in range(60):
+        sway = 8 * math.sin(2 * math.pi * i / 60)
+        box = (left + sway + 8, 0, left + sway + 8 + width, 0.75 * width)
+        yield photograph.resize((640, 480), Image.Resampling.BICUBIC, box)
+
+
+def encoded(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def start(page, state):
     page.get_by_role("button", name="Start camera").first.click()
     page.locator(f"body[data-state={state}]").wait_for()
@@ -54,9 +71,8 @@ def stopped(page, save):
 
 
 def picture(page, save):
-    buffer = io.BytesIO()
-    Image.fromarray(skimage.data.astronaut()).save(buffer, "JPEG")
-    file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}
+    data = encoded(Image.fromarray(skimage.data.astronaut()))
+    file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": data}
     page.set_input_files("#file", file)
     page.locator(".box:visible").first.wait_for()
     save("picture")
@@ -110,7 +126,7 @@ def take(folder, checkpoints, wanted):
             switches, has_film = CAMERAS[camera]
             if has_film:
                 file = Path(films) / f"{camera}.mjpeg"
-                file.write_bytes(b"".join(film(640, 480, is_empty=camera == "nobody")))
+                file.write_bytes(b"".join(map(encoded, film(camera == "nobody"))))
                 switches = (*switches, f"--use-file-for-fake-video-capture={file}")
             with playwright.chromium.launch(executable_path=path, args=switches) as browser:
                 for name, context in contexts(browser):

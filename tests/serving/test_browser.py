@@ -217,6 +217,17 @@ def test_another_checkpoint_is_chosen(open_page, url):
     expect(page.locator("#label")).to_have_text("happy")
 
 
+def test_a_class_has_its_colour_in_every_checkpoint(open_page, url):
+    page = open_page(url)
+    a_face_is_shown(page)
+    hues = "[...document.querySelectorAll('.bar')].map((bar) => bar.style.cssText)"
+    first = dict(zip(("angry", "happy", "sad"), page.evaluate(hues), strict=True))
+    assert len(set(first.values())) == 3
+    page.get_by_label("Checkpoint").select_option("other")
+    expect(page.locator("#bars span")).to_have_text(["sad", "happy"])
+    assert page.evaluate(hues) == [first["sad"], first["happy"]]
+
+
 def test_the_server_is_killed_and_started_anew(open_page, checkpoint):
     with Process("--checkpoint", checkpoint, "--port", 0) as first:
         page = open_page(first.url)
