@@ -1,7 +1,5 @@
 // Shares of the classes over the last seconds, one above the other, drawn on a canvas.
 
-import { hues } from "./hues.js";
-
 const SECONDS = 30;
 const GAP = 1; // seconds without a face that are left blank
 const STEP = 0.05; // seconds between two points
@@ -10,7 +8,6 @@ export class Timeline {
   #canvas;
   #points = []; // {seconds, shares}, oldest first
   #classes = [];
-  #hues = [];
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -19,7 +16,6 @@ export class Timeline {
 
   reset(classes) {
     this.#classes = classes;
-    this.#hues = hues(classes);
     this.#points = [];
     this.draw(0);
   }
@@ -65,8 +61,7 @@ export class Timeline {
   // Of the classes that have much of the end of a run.
   #drawNames(pen, plot, style, run) {
     const { seconds, shares } = run.at(-1);
-    const x = (at) => plot.left + plot.width * (1 - (plot.now - at) / SECONDS);
-    const [start, end] = [Math.max(plot.left, x(run[0].seconds)), x(seconds)];
+    const end = plot.left + plot.width * (1 - (plot.now - seconds) / SECONDS);
     pen.font = `600 11px ${style.fontFamily}`;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
@@ -75,7 +70,7 @@ export class Timeline {
       const y = plot.top + plot.height * (1 - low - share / 2);
       low += share;
       const width = pen.measureText(this.#classes[i]).width + 12;
-      if (share * plot.height < 22 || end - width - 6 < start) return;
+      if (share * plot.height < 22 || end - width - 6 < plot.left) return;
       pen.fillStyle = style.getPropertyValue("--card");
       pen.beginPath();
       pen.roundRect(end - width - 6, y - 9, width, 18, 6);
@@ -95,7 +90,7 @@ export class Timeline {
       pen.beginPath();
       run.forEach((point, k) => pen.lineTo(x(point.seconds), y(high[k])));
       for (let k = run.length - 1; k >= 0; k--) pen.lineTo(x(run[k].seconds), y(low[k]));
-      pen.fillStyle = style.getPropertyValue(this.#hues[i]);
+      pen.fillStyle = style.getPropertyValue(`--c${i % 8}`);
       pen.fill();
       low = high;
     });

@@ -1,13 +1,10 @@
 // What is shown of the faces: boxes over the picture, bars, numbers.
 
-import { hues } from "./hues.js";
-
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)}%`;
 
 export class View extends EventTarget {
   #classes = [];
-  #hues = [];
   #bars = [];
   #boxes = []; // buttons, used again from frame to frame
   #chosen = null; // a face's number; the largest face without
@@ -15,7 +12,6 @@ export class View extends EventTarget {
 
   classes(names) {
     this.#classes = names;
-    this.#hues = hues(names);
     this.#bars = names.map((name, i) => {
       const [item, label, bar, value] = ["li", "span", "div", "b"].map((tag) =>
         document.createElement(tag),
@@ -23,7 +19,7 @@ export class View extends EventTarget {
       label.textContent = name;
       label.title = name;
       bar.className = "bar";
-      bar.style.setProperty("--hue", `var(${this.#hues[i]})`);
+      bar.style.setProperty("--hue", `var(--c${i % 8})`);
       item.append(label, bar, value);
       return { item, bar, value };
     });
@@ -60,7 +56,7 @@ export class View extends EventTarget {
     box.style.top = `${(100 * y) / size.height}%`;
     box.style.width = `${(100 * width) / size.width}%`;
     box.style.height = `${(100 * height) / size.height}%`;
-    box.style.setProperty("--hue", `var(${this.#hues[this.#classes.indexOf(face.label)]})`);
+    box.style.setProperty("--hue", `var(--c${this.#classes.indexOf(face.label) % 8})`);
     box.classList.toggle("low", y < 0.1 * size.height);
     box.classList.toggle("right", left > 0.6 * size.width);
     box.dataset.number = face.number;
