@@ -1,5 +1,7 @@
 // Shares of the classes over the last seconds, one above the other, drawn on a canvas.
 
+import { colours } from "./colours.js";
+
 const SECONDS = 30;
 const GAP = 1; // seconds without a face that are left blank
 const STEP = 0.05; // seconds between two points
@@ -8,6 +10,7 @@ export class Timeline {
   #canvas;
   #points = []; // {seconds, shares}, oldest first
   #classes = [];
+  #colours = [];
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -16,6 +19,7 @@ export class Timeline {
 
   reset(classes) {
     this.#classes = classes;
+    this.#colours = colours(classes);
     this.#points = [];
     this.draw(0);
   }
@@ -90,7 +94,7 @@ export class Timeline {
       pen.beginPath();
       run.forEach((point, k) => pen.lineTo(x(point.seconds), y(high[k])));
       for (let k = run.length - 1; k >= 0; k--) pen.lineTo(x(run[k].seconds), y(low[k]));
-      pen.fillStyle = style.getPropertyValue(`--c${i % 8}`);
+      pen.fillStyle = style.getPropertyValue(this.#colours[i]);
       pen.fill();
       low = high;
     });
