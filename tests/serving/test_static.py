@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -40,11 +41,15 @@ def folder(checkpoint, package, tmp_path_factory):
     return target
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Say nothing of requests."""
+
+
 @contextlib.contextmanager
 def hosted(folder):
     """The address of a host that knows nothing but files."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    handler.log_message = lambda *_: None
+    handler = functools.partial(Quiet, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -106,6 +111,23 @@ def test_faces_and_probabilities_are_those_of_the_recognizer(
         assert list(ours["probs"]) == list(theirs.probs)
         for name, prob in theirs.probs.items():
             assert ours["probs"][name] == pytest.approx(prob, abs=0.01), name
+
+
+@pytest.mark.slow
+def test_so_are_those_of_the_shipped_weights(open_page, package, tmp_path, photograph, capsys):
+    names = ["ferplus", "fer2013"]
+    static.write(tmp_path / "page", [Path(name) for name in names], package, progress=False)
+    expected = Recognizer.load("ferplus").predict(photograph)
+    with hosted(tmp_path / "page") as url:
+        page = open_page(f"{url}models.json")
+        found = page.evaluate(ASK.replace("image/png", "image/jpeg"), list(photograph))
+    ours, theirs = (
+        np.array(list(one["probs"].values())) for one in (found[0], expected[0].to_dict())
+    )
+    with capsys.disabled():
+        print(f"\nlargest difference {np.abs(ours - theirs).max():.1e}; {found[0]['score']:.4f}")
+    assert found[0]["label"] == expected[0].label == "happy"
+    assert np.abs(ours - theirs).max() < 0.01
 
 
 RUN = """async ([name, pixels, width, height, channels, args]) => {
