@@ -27,6 +27,9 @@ export class Engine extends EventTarget {
     gone: "Server gone, trying again",
     token: "Token wanted",
     lost: "The server is gone. The page goes on when it is back.",
+    insecure:
+      "Browsers give it to pages by HTTPS, or from this machine, only. " +
+      "Start the server with --https on, or open a picture.",
   };
   #name = "";
   #known = "";

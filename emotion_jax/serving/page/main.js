@@ -68,7 +68,8 @@ async function startCamera(deviceId = "") {
     await camera.start(deviceId);
   } catch (error) {
     camera.stop();
-    return enter(reason(error));
+    const why = reason(error);
+    return enter(why, why === "insecure" ? engine.words.insecure : "");
   }
   if (link === "token") return stopCamera("token"); // the server has said so meanwhile
   setRatio($("video").videoWidth, $("video").videoHeight);

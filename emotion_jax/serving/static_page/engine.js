@@ -14,6 +14,9 @@ export class Engine extends EventTarget {
     ready: "Ready",
     gone: "Not loaded",
     lost: "The networks could not be loaded. Reload the page.",
+    insecure:
+      "Browsers give it to pages by HTTPS, or from this machine, only. " +
+      "Put this page on a host that has it, or open a picture.",
   };
   #worker = null;
   #name = "";
