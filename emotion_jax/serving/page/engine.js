@@ -3,8 +3,10 @@
 //   choose(name)     the checkpoint
 //   faces(canvas)    promise of {faces, ms} for a frame; one at a time
 //   picture(canvas)  the same for a picture, more thoroughly
-//   size             longest side of a frame, pixels
+//   size             longest side of a frame, pixels; pictureSize that of a picture
 //   privacy          a sentence for the page
+//   docs             whether there is a page about its API
+//   words            what the page says of each state, and while the engine is lost
 // and the events "link" (detail: {state: "connecting" | "ready" | "gone" | "token", seconds}) and
 // "checkpoints" (detail: [{name, classes}]). Boxes are in pixels of the canvas.
 
@@ -13,10 +15,22 @@ const LAST_WAIT = 5000;
 const PATIENCE = 10000; // until a server that does not answer counts as gone
 const IDLE = 1001; // the server closes connections that are not used
 
-export class ServerEngine extends EventTarget {
+export class Engine extends EventTarget {
   size = 480;
+  pictureSize = 1920;
   privacy =
     `Pictures go to the server at ${location.host} only, and are not kept there.`;
+  docs = "docs";
+  words = {
+    connecting: "Connecting",
+    ready: "Connected",
+    gone: "Server gone, trying again",
+    token: "Token wanted",
+    lost: "The server is gone. The page goes on when it is back.",
+    insecure:
+      "Browsers give it to pages by HTTPS, or from this machine, only. " +
+      "Start the server with --https on, or open a picture.",
+  };
   #name = "";
   #known = "";
   #socket = null;

@@ -1,17 +1,16 @@
 // The page's state, and the loop from the camera to the faces and back.
 
 import { Camera, isGranted, reason } from "./camera.js";
-import { ServerEngine } from "./engine.js";
+import { Engine } from "./engine.js";
 import { NOTICES } from "./notices.js";
 import { Timeline } from "./timeline.js";
 import { Tracks } from "./tracks.js";
 import { View } from "./view.js";
 
-const PICTURE_SIDE = 1920; // pixels: larger pictures are made smaller first
 const WINDOW = 2; // seconds that latency and frames a second are of
 
 const $ = (id) => document.getElementById(id);
-const engine = new ServerEngine();
+const engine = new Engine();
 const camera = new Camera($("video"));
 const view = new View();
 const tracks = new Tracks();
@@ -59,7 +58,7 @@ function hint(count = 1) {
   const isEmpty = count === 0 && (state === "live" || state === "picture");
   $("hint").hidden = !isLost && !isEmpty;
   $("hint").textContent = isLost
-    ? "The server is gone. The page goes on when it is back."
+    ? engine.words.lost
     : "No face in sight. Turn towards the camera, with light on your face.";
 }
 
@@ -69,7 +68,8 @@ async function startCamera(deviceId = "") {
     await camera.start(deviceId);
   } catch (error) {
     camera.stop();
-    return enter(reason(error));
+    const why = reason(error);
+    return enter(why, why === "insecure" ? engine.words.insecure : "");
   }
   if (link === "token") return stopCamera("token"); // the server has said so meanwhile
   setRatio($("video").videoWidth, $("video").videoHeight);
@@ -137,7 +137,7 @@ async function openPicture(file) {
   const canvas = $("picture");
   try {
     const image = await createImageBitmap(file);
-    draw(canvas, image, image.width, image.height, PICTURE_SIDE);
+    draw(canvas, image, image.width, image.height, engine.pictureSize);
   } catch {
     return enter("broken", "It is damaged, or of a kind that this browser does not know.");
   }
@@ -168,7 +168,8 @@ function draw(canvas, source, width, height, side) {
   const scale = Math.min(1, side / Math.max(width, height));
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
-  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(source, 0, 0, canvas.width, canvas.height);
 }
 
 function setRatio(width, height) {
@@ -192,15 +193,9 @@ function setClasses() {
 engine.addEventListener("link", ({ detail: { state, seconds } }) => {
   const wasReady = link === "ready";
   link = state;
-  const words = {
-    connecting: "Connecting",
-    ready: "Connected",
-    gone: "Server gone, trying again",
-    token: "Token wanted",
-  };
   $("link").dataset.link = state;
-  $("link").textContent = words[state];
-  $("link").title = state === "gone" ? `next try in ${seconds} s` : "";
+  $("link").textContent = engine.words[state];
+  $("link").title = state === "gone" && seconds ? `next try in ${seconds} s` : "";
   if (state === "token") {
     camera.stop();
     enter("token");
@@ -275,6 +270,7 @@ setInterval(() => {
 }, 3000);
 
 $("privacy").textContent = engine.privacy;
+$("docs").hidden = !engine.docs;
 enter("idle");
 engine.start();
 if (await isGranted()) await startCamera();

@@ -42,9 +42,7 @@ export const NOTICES = {
   },
   insecure: {
     title: "The camera needs HTTPS",
-    text:
-      "Browsers give it to pages by HTTPS, or from this machine, only. " +
-      "Start the server with --https on, or open a picture.",
+    text: "", // what to do about it the engine says
     tone: "bad",
   },
   broken: {

@@ -1,5 +1,7 @@
 // Shares of the classes over the last seconds, one above the other, drawn on a canvas.
 
+import { colours } from "./colours.js";
+
 const SECONDS = 30;
 const GAP = 1; // seconds without a face that are left blank
 const STEP = 0.05; // seconds between two points
@@ -8,6 +10,7 @@ export class Timeline {
   #canvas;
   #points = []; // {seconds, shares}, oldest first
   #classes = [];
+  #colours = [];
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -16,6 +19,7 @@ export class Timeline {
 
   reset(classes) {
     this.#classes = classes;
+    this.#colours = colours(classes);
     this.#points = [];
     this.draw(0);
   }
@@ -61,7 +65,8 @@ export class Timeline {
   // Of the classes that have much of the end of a run.
   #drawNames(pen, plot, style, run) {
     const { seconds, shares } = run.at(-1);
-    const end = plot.left + plot.width * (1 - (plot.now - seconds) / SECONDS);
+    const x = (at) => plot.left + plot.width * (1 - (plot.now - at) / SECONDS);
+    const [start, end] = [Math.max(plot.left, x(run[0].seconds)), x(seconds)];
     pen.font = `600 11px ${style.fontFamily}`;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
@@ -70,7 +75,7 @@ export class Timeline {
       const y = plot.top + plot.height * (1 - low - share / 2);
       low += share;
       const width = pen.measureText(this.#classes[i]).width + 12;
-      if (share * plot.height < 22 || end - width - 6 < plot.left) return;
+      if (share * plot.height < 22 || end - width - 6 < start) return;
       pen.fillStyle = style.getPropertyValue("--card");
       pen.beginPath();
       pen.roundRect(end - width - 6, y - 9, width, 18, 6);
@@ -90,7 +95,7 @@ export class Timeline {
       pen.beginPath();
       run.forEach((point, k) => pen.lineTo(x(point.seconds), y(high[k])));
       for (let k = run.length - 1; k >= 0; k--) pen.lineTo(x(run[k].seconds), y(low[k]));
-      pen.fillStyle = style.getPropertyValue(`--c${i % 8}`);
+      pen.fillStyle = style.getPropertyValue(this.#colours[i]);
       pen.fill();
       low = high;
     });

@@ -1,10 +1,13 @@
 // What is shown of the faces: boxes over the picture, bars, numbers.
 
+import { colours } from "./colours.js";
+
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)}%`;
 
 export class View extends EventTarget {
   #classes = [];
+  #colours = [];
   #bars = [];
   #boxes = []; // buttons, used again from frame to frame
   #chosen = null; // a face's number; the largest face without
@@ -12,6 +15,7 @@ export class View extends EventTarget {
 
   classes(names) {
     this.#classes = names;
+    this.#colours = colours(names);
     this.#bars = names.map((name, i) => {
       const [item, label, bar, value] = ["li", "span", "div", "b"].map((tag) =>
         document.createElement(tag),
@@ -19,7 +23,7 @@ export class View extends EventTarget {
       label.textContent = name;
       label.title = name;
       bar.className = "bar";
-      bar.style.setProperty("--hue", `var(--c${i % 8})`);
+      bar.style.setProperty("--hue", `var(${this.#colours[i]})`);
       item.append(label, bar, value);
       return { item, bar, value };
     });
@@ -56,7 +60,7 @@ export class View extends EventTarget {
     box.style.top = `${(100 * y) / size.height}%`;
     box.style.width = `${(100 * width) / size.width}%`;
     box.style.height = `${(100 * height) / size.height}%`;
-    box.style.setProperty("--hue", `var(--c${this.#classes.indexOf(face.label) % 8})`);
+    box.style.setProperty("--hue", `var(${this.#colours[this.#classes.indexOf(face.label)]})`);
     box.classList.toggle("low", y < 0.1 * size.height);
     box.classList.toggle("right", left > 0.6 * size.width);
     box.dataset.number = face.number;

