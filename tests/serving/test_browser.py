@@ -177,7 +177,8 @@ def test_another_checkpoint_is_chosen(open_page, url):
 def test_a_class_has_its_colour_in_every_checkpoint(open_page, url):
     page = open_page(url)
     a_face_is_shown(page)
-    hues = "[...document.querySelectorAll('.bar')].map(({style}) => style.getPropertyValue('--hue'))"
+    hue = "({style}) => style.getPropertyValue('--hue')"
+    hues = f"[...document.querySelectorAll('.bar')].map({hue})"
     first = dict(zip(("angry", "happy", "sad"), page.evaluate(hues), strict=True))
     assert len(set(first.values())) == 3
     page.get_by_label("Checkpoint").select_option("other")
