@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Open a local page that names the expressions of the faces before the camera.
 
-Example: python scripts/webcam.py --checkpoint ferplus
+Example: python scripts/webcam.py --checkpoint ferplus fer2013
 
 Frames go to this server only, and are never written to disk. Stop it with Ctrl-C."""
 TOKEN = "EMOTION_JAX_TOKEN"

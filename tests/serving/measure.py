@@ -1,6 +1,6 @@
 """Latency, frames a second and memory of ``scripts/webcam.py`` under clients that have cameras.
 
-Example: python tests/serving/measure.py --checkpoint runs/fer2013_baseline --clients 1 8
+Example: python tests/serving/measure.py --clients 1 8 --browser
 
 A client sends a frame of 480 x 360 of a film of one face, waits for the answer, and sends the next
 when its camera, of 30 frames a second, has one. ``--browser`` adds what the page itself shows.
@@ -91,7 +91,7 @@ def in_a_browser(url, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--checkpoint", default="ferplus")
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--browser", action="store_true")

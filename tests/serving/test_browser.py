@@ -107,6 +107,36 @@ def test_there_is_no_camera(open_page, url):
     state_is(page, "nocamera")
 
 
+SLOW_CAMERA = """
+  window.streams = [];
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const permitted = new Promise((resolve) => (window.permit = resolve));
+  navigator.mediaDevices.getUserMedia = async (what) => {
+    await permitted;
+    streams.push(await ask(what));
+    return streams.at(-1);
+  };
+"""
+
+
+@pytest.mark.parametrize("state", ["picture", "token"])
+def test_a_camera_that_comes_too_late_is_given_back(open_page, engine, photograph, state):
+    policy = Policy(token="the-token-of-the-test" if state == "token" else None)
+    with running({"tiny": engine}, policy) as port:
+        page = open_page("about:blank")
+        page.add_init_script(SLOW_CAMERA)
+        page.goto(f"http://127.0.0.1:{port}/")
+        if state == "picture":
+            state_is(page, "starting")
+            file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+            page.set_input_files("#file", file)
+        state_is(page, state)
+        page.evaluate("permit()")
+        page.wait_for_function("streams.length && !streams[0].active")
+        page.wait_for_timeout(200)
+        state_is(page, state)
+
+
 def test_the_camera_is_unplugged_and_comes_back(open_page, url):
     page = open_page(url)
     a_face_is_shown(page)
@@ -142,6 +172,18 @@ def test_another_checkpoint_is_chosen(open_page, url):
     expect(page.locator("#bars span")).to_have_text(["sad", "happy"])
     expect(page.locator("#score")).to_have_text("75% probable")
     expect(page.locator("#label")).to_have_text("happy")
+
+
+def test_a_class_has_its_colour_in_every_checkpoint(open_page, url):
+    page = open_page(url)
+    a_face_is_shown(page)
+    hue = "({style}) => style.getPropertyValue('--hue')"
+    hues = f"[...document.querySelectorAll('.bar')].map({hue})"
+    first = dict(zip(("angry", "happy", "sad"), page.evaluate(hues), strict=True))
+    assert len(set(first.values())) == 3
+    page.get_by_label("Checkpoint").select_option("other")
+    expect(page.locator("#bars span")).to_have_text(["sad", "happy"])
+    assert page.evaluate(hues) == [first["sad"], first["happy"]]
 
 
 def test_the_server_is_killed_and_started_anew(open_page, checkpoint):

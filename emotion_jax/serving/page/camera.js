@@ -3,6 +3,7 @@
 export class Camera extends EventTarget {
   #video;
   #stream = null;
+  #turn = 0; // a start whose turn is over gives its camera back
 
   constructor(video) {
     super();
@@ -18,13 +19,19 @@ export class Camera extends EventTarget {
     return this.#stream?.getVideoTracks()[0].getSettings().facingMode === "environment";
   }
 
-  // Throws what getUserMedia throws; see reason().
+  // Throws what getUserMedia throws (see reason()), AbortError if it was stopped meanwhile.
   async start(deviceId = "") {
     this.stop();
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "SecurityError");
     const size = { width: { ideal: 640 }, height: { ideal: 480 } };
     const which = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
-    this.#stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which } });
+    const turn = this.#turn;
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which } });
+    if (turn !== this.#turn) {
+      for (const track of stream.getTracks()) track.stop();
+      throw new DOMException("", "AbortError");
+    }
+    this.#stream = stream;
     for (const track of this.#stream.getVideoTracks()) {
       track.addEventListener("ended", () => this.#unplugged());
     }
@@ -34,6 +41,7 @@ export class Camera extends EventTarget {
   }
 
   stop() {
+    this.#turn++;
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
     this.#video.srcObject = null;

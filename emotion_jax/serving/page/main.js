@@ -63,19 +63,23 @@ function hint(count = 1) {
 }
 
 async function startCamera(deviceId = "") {
+  if (link === "token") return;
   enter("starting");
+  const run = ++runs;
+  // Meanwhile a picture may have been opened, another camera chosen, a token asked for.
+  const isOver = () => run !== runs || document.body.dataset.state !== "starting";
   try {
     await camera.start(deviceId);
   } catch (error) {
+    if (isOver()) return;
     camera.stop();
     const why = reason(error);
     return enter(why, why === "insecure" ? engine.words.insecure : "");
   }
-  if (link === "token") return stopCamera("token"); // the server has said so meanwhile
+  if (isOver()) return;
   setRatio($("video").videoWidth, $("video").videoHeight);
   setMirror(!camera.isFacingAway);
   enter("live");
-  const run = ++runs;
   const tick = () => {
     if (run !== runs || document.body.dataset.state !== "live") return;
     isFresh = true;
@@ -132,7 +136,7 @@ function show(found, start) {
 }
 
 async function openPicture(file) {
-  if (camera.isOn) camera.stop();
+  camera.stop();
   enter("picture");
   const canvas = $("picture");
   try {

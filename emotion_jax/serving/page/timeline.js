@@ -65,7 +65,8 @@ export class Timeline {
   // Of the classes that have much of the end of a run.
   #drawNames(pen, plot, style, run) {
     const { seconds, shares } = run.at(-1);
-    const end = plot.left + plot.width * (1 - (plot.now - seconds) / SECONDS);
+    const x = (at) => plot.left + plot.width * (1 - (plot.now - at) / SECONDS);
+    const [start, end] = [Math.max(plot.left, x(run[0].seconds)), x(seconds)];
     pen.font = `600 11px ${style.fontFamily}`;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
@@ -74,7 +75,7 @@ export class Timeline {
       const y = plot.top + plot.height * (1 - low - share / 2);
       low += share;
       const width = pen.measureText(this.#classes[i]).width + 12;
-      if (share * plot.height < 22 || end - width - 6 < plot.left) return;
+      if (share * plot.height < 22 || end - width - 6 < start) return;
       pen.fillStyle = style.getPropertyValue("--card");
       pen.beginPath();
       pen.roundRect(end - width - 6, y - 9, width, 18, 6);
