@@ -1,5 +1,7 @@
 """What tests of the page share."""
 
+import time
+
 from playwright.sync_api import expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -12,6 +14,14 @@ expect.set_options(timeout=1000 * SECONDS)
 
 def state_is(page, state):
     page.locator(f"body[data-state={state}]").wait_for()
+
+
+def until(page, expression):
+    """Waits for it; ``wait_for_function`` evaluates in the page, whose policy forbids it."""
+    deadline = time.monotonic() + SECONDS
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(50)
 
 
 def a_face_is_shown(page):

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from browsing import DENY, a_face_is_shown, state_is
+from browsing import DENY, a_face_is_shown, state_is, until
 from playwright.sync_api import expect
 from servers import Process, make_engine, running
 
@@ -132,7 +132,7 @@ def test_a_camera_that_comes_too_late_is_given_back(open_page, engine, photograp
             page.set_input_files("#file", file)
         state_is(page, state)
         page.evaluate("permit()")
-        page.wait_for_function("streams.length && !streams[0].active")
+        until(page, "window.streams.length && !window.streams[0].active")
         page.wait_for_timeout(200)
         state_is(page, state)
 
