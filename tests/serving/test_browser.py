@@ -107,6 +107,26 @@ def test_there_is_no_camera(open_page, url):
     state_is(page, "nocamera")
 
 
+HELD_CAMERA = """
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  window.held = true;
+  navigator.mediaDevices.getUserMedia = async (what) => {
+    if (window.held) throw new DOMException("in use", "NotReadableError");
+    return ask(what);
+  };
+"""
+
+
+def test_another_program_holds_the_camera(open_page, url):
+    page = open_page("about:blank")
+    page.add_init_script(HELD_CAMERA)
+    page.goto(url)
+    state_is(page, "busy")
+    page.evaluate("window.held = false")
+    page.get_by_role("button", name="Try again").click()
+    a_face_is_shown(page)
+
+
 SLOW_CAMERA = """
   window.streams = [];
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
