@@ -1,9 +1,9 @@
 """Copies of a run elsewhere (Google Drive), from which a machine that has lost it goes on.
 
-    BACKUP_TO/<workdir>-<step>-<8 hex>.tar    config.toml, checkpoints/<newest>, checkpoints/<best>
+    BACKUP_TO/<workdir>-<step>-<SHA-256>.tar  config.toml, checkpoints/<newest and best>
 
-A network drive bears few large files, not thousands of small ones. An archive gets its name when it
-has been read back and found equal; the two newest are kept.
+A network drive bears few large files, not thousands of small ones. An archive gets its name, with
+16 digits of its SHA-256, when it has been read back and found equal; the two newest are kept.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ class Backup:
 
     def archives(self) -> list[Path]:
         """Those of this workdir, by step."""
-        name = re.compile(re.escape(self.workdir.name) + r"-(\d+)-[0-9a-f]{8}\.tar")
+        name = re.compile(re.escape(self.workdir.name) + r"-(\d+)-[0-9a-f]{16}\.tar")
         steps = {
             path: int(match[1])
             for path in self.target.glob("*.tar")
@@ -98,8 +98,8 @@ class Backup:
 
     def _write(self, steps: set[Path], newest: str) -> None:
         self.target.mkdir(parents=True, exist_ok=True)
-        final = self.target / f"{self.workdir.name}-{newest}-{secrets.token_hex(4)}.tar"
-        partial = final.with_name(final.name + ".partial")
+        name = f"{self.workdir.name}-{newest}"
+        partial = self.target / f"{name}-{secrets.token_hex(8)}.partial"
         try:
             with partial.open("xb") as file:
                 written = _Hashed(file)
@@ -111,7 +111,7 @@ class Backup:
                 os.fsync(file.fileno())
             if saved.sha256(partial) != written.digest():
                 raise OSError(f"{partial.name} reads back differently")
-            partial.rename(final)
+            partial.replace(self.target / f"{name}-{written.digest()[:16]}.tar")
         finally:
             partial.unlink(missing_ok=True)
         for old in self.archives()[:-KEPT]:
@@ -119,6 +119,8 @@ class Backup:
 
     def _unpack(self, archive: Path) -> str | None:
         """What is wrong with it, if anything; the workdir gets all of it or nothing."""
+        if not archive.stem.endswith(saved.sha256(archive)[:16]):
+            return "its SHA-256 is not the one in its name"
         inside = self.workdir / f".restoring-{secrets.token_hex(4)}"
         try:
             with tarfile.open(archive) as tar:
@@ -132,8 +134,6 @@ class Backup:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(path, target)
             return fault
-        except (tarfile.TarError, EOFError) as error:
-            return str(error)
         finally:
             shutil.rmtree(inside, ignore_errors=True)
 
