@@ -61,16 +61,18 @@ def _webcam(args: Webcam) -> None:
 
     if not args.checkpoint:
         raise UserError("--checkpoint names none; give at least one.")
+    try:
+        import cryptography  # noqa: F401
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'The page needs {error.name}; install it: pip install "emotion-jax[serve]".'
+        ) from None
     if args.static is not None:
         _write(args.static, args)
         return
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'The page needs FastAPI and uvicorn; install them: pip install "emotion-jax[serve]".'
-        ) from None
     from emotion_jax.serving import server
     from emotion_jax.training import compilation
 
@@ -115,11 +117,11 @@ def _serve(args: Webcam, address: "Address") -> None:
 def _hosts(args: Webcam, address: "Address", names: Sequence[str]) -> list[str]:
     """What the page's address may begin with: first for this machine, then for others."""
     from emotion_jax.serving.guard import LOOPBACK
+    from emotion_jax.serving.server import WILDCARDS
 
-    if address.is_loopback:
-        return [args.host]
-    others = [name for name in names if name not in LOOPBACK]
-    return ["localhost", *others] if args.host in ("", "0.0.0.0", "::") else others
+    if address.host not in WILDCARDS:
+        return [address.host]
+    return ["localhost", *(name for name in names if name not in LOOPBACK)]
 
 
 def _certificate(names: Sequence[str]) -> Path:

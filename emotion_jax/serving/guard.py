@@ -150,7 +150,7 @@ def _fault(status: int, detail: str, headers: Mapping[str, str] | None = None) -
 def _query(scope: Scope) -> dict[str, list[str]]:
     if scope["type"] != "http" or scope["path"] != "/":
         return {}
-    return parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10)
+    return parse_qs(scope["query_string"].decode("latin-1"))
 
 
 def _shown(scope: Scope, headers: Headers, cookie: str) -> str | None:

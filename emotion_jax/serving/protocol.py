@@ -58,9 +58,15 @@ def timed(seconds: float) -> type[H11Protocol]:
             self.loop.call_later(seconds, check)
 
         def _wait(self) -> None:
-            """Have the clock run while, and only while, a head is waited for."""
-            is_idle = self.conn.their_state is h11.IDLE and self.transport.get_protocol() is self
-            if not is_idle or self.transport.is_closing():
+            """Have the clock run while, and only while, a head is waited for.
+
+            Or the rest of a body whose request is answered already: uvicorn's own clock stops at
+            its first byte.
+            """
+            theirs, ours = self.conn.their_state, self.conn.our_state
+            is_due = theirs is h11.IDLE or (theirs is h11.SEND_BODY and ours is h11.DONE)
+            is_http = self.transport.get_protocol() is self
+            if not is_due or not is_http or self.transport.is_closing():
                 self._stop()
             elif self._deadline is None:
                 self._deadline = self.loop.call_later(seconds, self.transport.close)

@@ -19,6 +19,7 @@ from emotion_jax.serving.limits import Limits
 from emotion_jax.serving.protocol import quiet, timed
 from emotion_jax.training import signals
 
+WILDCARDS = ("", "0.0.0.0", "::")  # hosts that stand for all of this machine's addresses
 GRACE = 2  # seconds for what is under way when the server is stopped
 
 
@@ -68,14 +69,28 @@ def bind(host: str, port: int) -> Address:
 
 
 def names(address: Address, more: Collection[str] = ()) -> list[str]:
-    """DNS names and IP addresses by which a server may be called, sorted."""
+    """DNS names and IP addresses by which a server may be called, sorted.
+
+    Args:
+      address: where it listens.
+      more: further names, in small letters.
+
+    Raises:
+      UserError: one of ``more`` is no name.
+    """
+    for name in more:
+        if not _is_address(name) and not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+            raise UserError(
+                f"--allow-host {name} is no host's name or address; give the name alone, without "
+                "scheme and port, an international one in its ASCII form (xn--...)."
+            )
     found = {*LOOPBACK, *more}
+    if address.host not in WILDCARDS:
+        found.add(address.host.lower())
     if not address.is_loopback:
         machine = socket.gethostname().lower()
-        found |= {machine, f"{machine.partition('.')[0]}.local", *_addresses(machine)}
-        with contextlib.suppress(ValueError):
-            host = ipaddress.ip_address(address.host)
-            found |= set() if host.is_unspecified else {str(host)}
+        found |= {machine, f"{machine.partition('.')[0]}.local"}
+        found |= _addresses(machine, address.socket.family)
     return sorted(found)
 
 
@@ -83,6 +98,8 @@ def policy(
     address: Address, known: Collection[str], is_secure: bool, token: str | None = None
 ) -> Policy:
     """Whom to answer: strangers have to show a token where they can reach the server.
+
+    They can where it listens for other machines, and by a proxy where it has a further name.
 
     Args:
       address: where it listens.
@@ -97,7 +114,8 @@ def policy(
         raise UserError(
             "The token must be 16 or more of the letters A to Z and a to z, digits and . _ ~ -."
         )
-    if address.is_loopback and token is None:
+    is_private = address.is_loopback and set(known) <= {*LOOPBACK, address.host.lower()}
+    if is_private and token is None:
         return Policy(frozenset(known), is_secure=is_secure, port=address.port)
     token = token or secrets.token_urlsafe(24)
     return Policy(frozenset(known), not address.is_loopback, token, is_secure, address.port)
@@ -172,13 +190,26 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or bool(self._noted())
 
 
-def _addresses(machine: str) -> set[str]:
-    """This machine's, as far as they can be found without asking anyone."""
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _addresses(machine: str, family: int) -> set[str]:
+    """This machine's for others, as far as they can be found without asking anyone."""
     found = set()
     with contextlib.suppress(OSError):
-        found |= {str(info[4][0]).split("%")[0] for info in socket.getaddrinfo(machine, None)}
+        infos = socket.getaddrinfo(
+            machine, None, socket.AF_INET if family == socket.AF_INET else socket.AF_UNSPEC
+        )
+        found |= {str(info[4][0]).split("%")[0] for info in infos}
     # The address of the way out; connecting a datagram socket sends nothing.
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # RFC 5737: an address that is nobody's
         found.add(probe.getsockname()[0])
-    return found
+    # A name may lead to 127.0.1.1 (Debian), and fe80:: needs a zone, which differs by client.
+    kinds = {name: ipaddress.ip_address(name) for name in found}
+    return {n for n, kind in kinds.items() if not kind.is_loopback and not kind.is_link_local}

@@ -87,7 +87,7 @@ def unplugged(page, save):
 
 
 def nobody(page, save):
-    page.locator("#hint:visible").wait_for()
+    page.locator("#hint:not(:empty)").wait_for()
     page.wait_for_timeout(2000)
     save("nobody")
 

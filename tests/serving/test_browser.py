@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -240,13 +241,50 @@ def test_the_page_asks_for_the_token(open_page, engine):
         page = open_page(f"http://127.0.0.1:{port}/")
         for text in ("wrong", policy.token):
             state_is(page, "token")
-            page.get_by_label("Token").fill(text)
+            page.get_by_label("Token", exact=True).fill(text)
             page.get_by_role("button", name="Enter").click()
             page.wait_for_load_state()
             if text == "wrong":
                 expect(page.locator("#notice-text")).to_contain_text("is not the one")
         a_face_is_shown(page)
         assert page.url == f"http://127.0.0.1:{port}/"
+
+
+def test_a_dropped_picture_does_not_hide_the_question_for_the_token(open_page, engine, photograph):
+    with running({"tiny": engine}, Policy(token="the-token-of-the-test")) as port:
+        page = open_page(f"http://127.0.0.1:{port}/")
+        state_is(page, "token")
+        file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+        page.set_input_files("#file", file)
+        page.wait_for_timeout(300)
+        state_is(page, "token")
+        expect(page.get_by_label("Token", exact=True)).to_be_visible()
+
+
+def test_the_server_has_too_many_clients(open_page, engine):
+    with running({"tiny": engine}, limits=Limits(clients=1)) as port:
+        first = open_page(f"http://127.0.0.1:{port}/")
+        a_face_is_shown(first)
+        second = open_page(f"http://127.0.0.1:{port}/")
+        expect(second.locator("#link")).to_have_text("Server full, trying again")
+        first.close()
+        a_face_is_shown(second)
+
+
+def test_the_answer_to_an_older_picture_is_not_shown(open_page, url, photograph):
+    page = open_page(url)
+    a_face_is_shown(page)
+    held = []
+    page.route("**/api/predict?*", lambda route: held.append(route))
+    file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+    page.set_input_files("#file", file)
+    until(page, "document.body.dataset.state === 'picture'")
+    page.get_by_role("button", name="Start camera").click()
+    a_face_is_shown(page)
+    for route in held:
+        route.fulfill(status=503, body="full")
+    page.wait_for_timeout(300)
+    state_is(page, "live")
 
 
 def test_https_gives_the_camera_to_other_machines(open_page, checkpoint):
@@ -258,9 +296,7 @@ def test_https_gives_the_camera_to_other_machines(open_page, checkpoint):
 
 
 def test_without_https_another_machine_is_told_why_there_is_no_camera(open_page, engine):
-    addresses = [
-        name for name in server._addresses("localhost") if not name.startswith(("127", ":"))
-    ]
+    addresses = sorted(server._addresses("localhost", socket.AF_INET))
     if not addresses:
         pytest.skip("this machine has no address but the loopback's")
     policy = Policy(frozenset(addresses))

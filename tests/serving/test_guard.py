@@ -160,3 +160,8 @@ def test_every_answer_has_the_headers(local):
         assert "server" not in headers
     refused = ask(local, "GET", "/", headers={"Host": "evil.example"})[1]
     assert refused["Content-Security-Policy"]
+
+
+def test_a_stranger_with_a_long_query(abroad):
+    status, *_ = ask(abroad, "GET", "/?" + "&".join("abcdefghijklmnop"))
+    assert status == 401

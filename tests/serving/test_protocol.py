@@ -54,6 +54,16 @@ def test_a_body_that_does_not_come(port):
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_the_rest_of_a_body_that_was_answered_already(port):
+    head = HEAD.replace(b"image/png", b"text/html") + b"Content-Length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=8) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 415 ")
+        connection.sendall(b"a")
+        while connection.recv(1000):  # raises TimeoutError where the server keeps it open
+            pass
+
+
 def test_a_body_that_comes_in_time(port):
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(HEAD + b"Content-Length: 4\r\n\r\n")

@@ -68,3 +68,35 @@ def test_abroad_a_token_has_to_be_shown(bound):
     for bad in ("short", "with a space in it", "ünïcödé-ünïcödé-ünïcödé", "a;cookie=another-one"):
         with pytest.raises(UserError, match="token"):
             server.policy(address, names, True, bad)
+
+
+def test_by_a_proxy_strangers_come_to_a_server_at_home_as_well(bound):
+    address = bound("127.0.0.1", 0)
+    names = server.names(address, ["cam.example.org"])
+    policy = server.policy(address, names, is_secure=False)
+    assert len(policy.token) >= 32
+    assert policy.knows("cam.example.org")
+    assert not policy.any_address
+
+
+@pytest.mark.parametrize("name", ["name:8443", "https://name", "münchen", "", "a b", "a..b"])
+def test_further_names_that_are_none(bound, name):
+    with pytest.raises(UserError, match="--allow-host"):
+        server.names(bound("127.0.0.1", 0), [name])
+
+
+def test_it_is_known_by_the_host_it_was_given(bound):
+    address = bound("127.0.0.2", 0)
+    names = server.names(address)
+    assert set(names) == {*LOOPBACK, "127.0.0.2"}
+    assert server.policy(address, names, is_secure=False).token is None
+
+
+def test_addresses_for_others_can_be_reached_by_them(bound, monkeypatch):
+    found = ["127.0.1.1", "192.0.2.7", "fe80::1%eth0", "2001:db8::7"]
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (name, 0)) for name in found]
+    )
+    names = server._addresses("machine", socket.AF_INET6)
+    assert {"192.0.2.7", "2001:db8::7"} <= names
+    assert not names & {"127.0.1.1", "fe80::1"}

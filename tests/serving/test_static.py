@@ -87,7 +87,7 @@ ASK = """async (bytes) => {
   const image = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: "image/png" }));
   const canvas = new OffscreenCanvas(image.width, image.height);
   canvas.getContext("2d").drawImage(image, 0, 0);
-  return (await engine.picture(canvas)).faces;
+  return await engine.picture(canvas);
 }"""
 
 

@@ -33,7 +33,7 @@ export class Camera extends EventTarget {
     }
     this.#stream = stream;
     for (const track of this.#stream.getVideoTracks()) {
-      track.addEventListener("ended", () => this.#unplugged());
+      track.addEventListener("ended", () => this.#ended());
     }
     this.#video.srcObject = this.#stream;
     await this.#video.play();
@@ -47,10 +47,12 @@ export class Camera extends EventTarget {
     this.#video.srcObject = null;
   }
 
-  #unplugged() {
+  async #ended() {
     if (!this.#stream) return;
     this.stop();
-    this.dispatchEvent(new Event("unplugged"));
+    const turn = this.#turn;
+    const why = (await permission()) === "denied" ? "denied" : "unplugged";
+    if (turn === this.#turn) this.dispatchEvent(new Event(why));
   }
 
   async #list() {
@@ -61,12 +63,12 @@ export class Camera extends EventTarget {
   }
 }
 
-// Whether the user has said yes before, so that the camera may start by itself.
-export async function isGranted() {
+// What the user has said before: "granted" (then the camera may start by itself), "denied", "prompt".
+export async function permission() {
   try {
-    return (await navigator.permissions.query({ name: "camera" })).state === "granted";
+    return (await navigator.permissions.query({ name: "camera" })).state;
   } catch {
-    return false; // the browser does not tell
+    return "prompt"; // the browser does not tell
   }
 }
 

@@ -16,8 +16,7 @@ function rich(tag, text) {
 
 function table(rows) {
   const lines = rows.map(([name, text]) => make("tr", make("th", name), rich("td", text)));
-  const result = make("table", make("tbody", ...lines));
-  return result;
+  return make("table", make("tbody", ...lines));
 }
 
 function kind(schema) {
@@ -29,7 +28,7 @@ function kind(schema) {
   return schema.type;
 }
 
-function example(method, path, operation) {
+function example(path, operation) {
   const post = operation.requestBody
     ? ` -H "Content-Type: image/jpeg" --data-binary @face.jpg`
     : "";
@@ -47,7 +46,7 @@ function operation(method, path, about) {
   for (const { name, in: where } of about.parameters ?? []) {
     card.append(rich("p", `In the ${where}, if you like: \`${name}\`.`));
   }
-  card.append(make("pre", example(method, path, about)));
+  card.append(make("pre", example(path, about)));
   const answers = Object.entries(about.responses).filter(([status]) => status !== "422");
   const rows = answers.map(([status, { description, content }]) => {
     const schema = content?.["application/json"]?.schema;
@@ -80,9 +79,14 @@ async function send() {
   if (!file) return;
   const query = new URLSearchParams({ checkpoint: $("checkpoint").value });
   const headers = { "Content-Type": file.type || "image/jpeg" };
-  const response = await fetch(`api/predict?${query}`, { method: "POST", headers, body: file });
   $("answer").hidden = false;
-  $("answer").textContent = `${response.status}\n${JSON.stringify(await response.json(), null, 2)}`;
+  try {
+    const response = await fetch(`api/predict?${query}`, { method: "POST", headers, body: file });
+    const answer = JSON.stringify(await response.json(), null, 2);
+    $("answer").textContent = `${response.status}\n${answer}`;
+  } catch {
+    $("answer").textContent = "The server does not answer.";
+  }
 }
 $("file").addEventListener("change", send);
 $("checkpoint").addEventListener("change", send);

@@ -1,13 +1,13 @@
 // The engine that asks the server. An engine has
 //   start()          begins to connect, and keeps at it
 //   choose(name)     the checkpoint
-//   faces(canvas)    promise of {faces, ms} for a frame; one at a time
+//   faces(canvas)    promise of the faces in a frame; one at a time
 //   picture(canvas)  the same for a picture, more thoroughly
 //   size             longest side of a frame, pixels; pictureSize that of a picture
 //   privacy          a sentence for the page
 //   docs             whether there is a page about its API
 //   words            what the page says of each state, and while the engine is lost
-// and the events "link" (detail: {state: "connecting" | "ready" | "gone" | "token", seconds}) and
+// and the events "link" (detail: {state, seconds}; connecting, ready, gone, full or token) and
 // "checkpoints" (detail: [{name, classes}]). Boxes are in pixels of the canvas.
 
 const FIRST_WAIT = 500; // milliseconds
@@ -25,6 +25,7 @@ export class Engine extends EventTarget {
     connecting: "Connecting",
     ready: "Connected",
     gone: "Server gone, trying again",
+    full: "Server full, trying again",
     token: "Token wanted",
     lost: "The server is gone. The page goes on when it is back.",
     insecure:
@@ -72,9 +73,10 @@ export class Engine extends EventTarget {
       this.#retry();
       throw error;
     });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.detail);
-    return { faces: answer, ms: 0 };
+    // A proxy between, or a server that is full, may answer with a page.
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) throw new Error(answer.detail ?? `The server answers ${response.status}.`);
+    return answer;
   }
 
   async #connect() {
@@ -110,21 +112,24 @@ export class Engine extends EventTarget {
     address.protocol = address.protocol.replace("http", "ws");
     const socket = new WebSocket(address);
     this.#socket = socket;
+    let wasOpen = false;
     socket.onopen = () => {
+      wasOpen = true;
       this.#wait = FIRST_WAIT;
       this.#link("ready");
     };
     socket.onmessage = ({ data }) => {
       const pending = this.#settle();
-      pending?.resolve(JSON.parse(data));
+      pending?.resolve(JSON.parse(data).faces);
     };
-    socket.onclose = ({ code }) => this.#lose(socket, code);
+    // A server that has just answered and takes no socket has too many.
+    socket.onclose = ({ code }) => this.#lose(socket, code, wasOpen ? "gone" : "full");
   }
 
-  #lose(socket, code) {
+  #lose(socket, code, state = "gone") {
     if (socket !== this.#socket) return;
     this.#drop(socket);
-    if (code !== IDLE) this.#retry();
+    if (code !== IDLE) this.#retry(state);
   }
 
   #drop(socket) {
@@ -140,8 +145,8 @@ export class Engine extends EventTarget {
     return pending;
   }
 
-  #retry() {
-    this.#link("gone", this.#wait / 1000);
+  #retry(state = "gone") {
+    this.#link(state, this.#wait / 1000);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), this.#wait);
     this.#wait = Math.min(LAST_WAIT, this.#wait * 2);

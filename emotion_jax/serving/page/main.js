@@ -1,6 +1,6 @@
 // The page's state, and the loop from the camera to the faces and back.
 
-import { Camera, isGranted, reason } from "./camera.js";
+import { Camera, permission, reason } from "./camera.js";
 import { Engine } from "./engine.js";
 import { NOTICES } from "./notices.js";
 import { Timeline } from "./timeline.js";
@@ -20,7 +20,7 @@ let answers = []; // {seconds, latency} of the last frames
 let checkpoints = [];
 let link = "connecting";
 let shown = null; // the picture's faces
-let runs = 0; // of the camera
+let runs = 0; // what was begun last, of the camera and of pictures, is the one that counts
 let isFresh = false; // there is a frame that was not looked at
 let isLooking = false; // a frame is
 
@@ -54,12 +54,10 @@ function forget() {
 
 function hint(count = 1) {
   const state = document.body.dataset.state;
-  const isLost = link === "gone" && (state === "live" || state === "picture");
-  const isEmpty = count === 0 && (state === "live" || state === "picture");
-  $("hint").hidden = !isLost && !isEmpty;
-  $("hint").textContent = isLost
-    ? engine.words.lost
-    : "No face in sight. Turn towards the camera, with light on your face.";
+  const isShown = state === "live" || state === "picture";
+  const lost = { gone: engine.words.lost, full: engine.words.full }[link];
+  const empty = "No face in sight. Turn towards the camera, with light on your face.";
+  $("hint").textContent = (isShown && (lost ?? (count === 0 ? empty : ""))) || "";
 }
 
 async function startCamera(deviceId = "") {
@@ -107,7 +105,7 @@ async function look() {
   const start = performance.now();
   draw(frame, $("video"), $("video").videoWidth, $("video").videoHeight, engine.size);
   try {
-    const { faces } = await engine.faces(frame);
+    const faces = await engine.faces(frame);
     if (document.body.dataset.state === "live") show(faces, start);
   } catch {
     forget(); // the engine says that it is gone, and comes back by itself
@@ -136,13 +134,17 @@ function show(found, start) {
 }
 
 async function openPicture(file) {
+  if (link === "token") return;
   camera.stop();
   enter("picture");
+  const run = ++runs;
   const canvas = $("picture");
   try {
     const image = await createImageBitmap(file);
+    if (run !== runs) return;
     draw(canvas, image, image.width, image.height, engine.pictureSize);
   } catch {
+    if (run !== runs) return;
     return enter("broken", "It is damaged, or of a kind that this browser does not know.");
   }
   setRatio(canvas.width, canvas.height);
@@ -151,14 +153,17 @@ async function openPicture(file) {
 
 async function lookAtPicture() {
   const start = performance.now();
+  const run = ++runs;
+  const isOver = () => run !== runs || document.body.dataset.state !== "picture";
   try {
-    const { faces } = await engine.picture($("picture"));
-    if (document.body.dataset.state !== "picture") return;
+    const faces = await engine.picture($("picture"));
+    if (isOver()) return;
     shown = faces.map((face, i) => ({ ...face, number: i + 1 }));
     showPicture();
     view.numbers({ latency: performance.now() - start, fps: null, count: faces.length });
     hint(faces.length);
   } catch (error) {
+    if (isOver()) return;
     if (link !== "ready") return hint(); // looked at again when it is back
     enter("broken", error.message);
   }
@@ -177,7 +182,7 @@ function draw(canvas, source, width, height, side) {
 }
 
 function setRatio(width, height) {
-  $("view").style.setProperty("--ratio", Math.min(2.4, Math.max(0.5, width / height)));
+  $("view").style.setProperty("--ratio", width / height);
 }
 
 const isMirrored = () => $("view").classList.contains("mirrored");
@@ -192,6 +197,7 @@ function setClasses() {
   view.classes(chosen.classes);
   timeline.reset(chosen.classes);
   tracks.clear();
+  shown = null;
 }
 
 engine.addEventListener("link", ({ detail: { state, seconds } }) => {
@@ -232,6 +238,11 @@ camera.addEventListener("cameras", ({ detail: { cameras, current } }) => {
   $("device").value = current;
 });
 camera.addEventListener("unplugged", () => enter("unplugged"));
+camera.addEventListener("denied", () => enter("denied"));
+// Who turns a phone turns its camera.
+$("video").addEventListener("resize", ({ target: { videoWidth, videoHeight } }) => {
+  if (videoWidth && document.body.dataset.state === "live") setRatio(videoWidth, videoHeight);
+});
 navigator.mediaDevices?.addEventListener("devicechange", () => {
   if (["unplugged", "nocamera"].includes(document.body.dataset.state)) startCamera();
 });
@@ -277,4 +288,4 @@ $("privacy").textContent = engine.privacy;
 $("docs").hidden = !engine.docs;
 enter("idle");
 engine.start();
-if (await isGranted()) await startCamera();
+if ((await permission()) === "granted") await startCamera();

@@ -5,11 +5,11 @@ import { colours } from "./colours.js";
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)}%`;
 
-export class View extends EventTarget {
+export class View {
   #classes = [];
   #colours = [];
   #bars = [];
-  #boxes = []; // buttons, used again from frame to frame
+  #boxes = new Map(); // buttons by their faces' numbers, which they keep from frame to frame
   #chosen = null; // a face's number; the largest face without
   #said = { label: "", seconds: -Infinity };
 
@@ -34,13 +34,18 @@ export class View extends EventTarget {
   clear() {
     this.faces([], { width: 1, height: 1 }, false);
     this.#said.label = "";
+    this.#chosen = null;
   }
 
   // The face that the bars are of, or undefined.
   faces(faces, size, isMirrored) {
     const chosen = faces.find(({ number }) => number === this.#chosen) ?? faces[0];
-    faces.forEach((face, i) => this.#box(i, face, size, isMirrored, face === chosen, faces.length));
-    this.#boxes.forEach((box, i) => (box.hidden = i >= faces.length));
+    for (const face of faces) this.#box(face, size, isMirrored, face === chosen, faces.length);
+    for (const [number, box] of this.#boxes) {
+      if (faces.some((face) => face.number === number)) continue;
+      box.remove();
+      this.#boxes.delete(number);
+    }
     this.#expression(chosen, faces.length);
     return chosen;
   }
@@ -52,8 +57,8 @@ export class View extends EventTarget {
     $("count").textContent = count === null ? "–" : count;
   }
 
-  #box(i, face, size, isMirrored, isChosen, count) {
-    const box = (this.#boxes[i] ??= this.#newBox());
+  #box(face, size, isMirrored, isChosen, count) {
+    const box = this.#boxes.get(face.number) ?? this.#newBox(face.number);
     const [x, y, width, height] = face.box;
     const left = isMirrored ? size.width - x - width : x;
     box.style.left = `${(100 * left) / size.width}%`;
@@ -63,20 +68,20 @@ export class View extends EventTarget {
     box.style.setProperty("--hue", `var(${this.#colours[this.#classes.indexOf(face.label)]})`);
     box.classList.toggle("low", y < 0.1 * size.height);
     box.classList.toggle("right", left > 0.6 * size.width);
-    box.dataset.number = face.number;
     box.setAttribute("aria-pressed", isChosen);
     const number = count > 1 ? `${face.number} · ` : "";
     box.lastChild.lastChild.data = `${number}${face.label} ${percent(face.score)}`;
   }
 
-  #newBox() {
+  #newBox(number) {
     const box = document.createElement("button");
     const tag = document.createElement("span");
     box.type = "button";
     box.className = "box";
     tag.append(document.createElement("i"), "");
     box.append(tag);
-    box.addEventListener("click", () => (this.#chosen = Number(box.dataset.number)));
+    box.addEventListener("click", () => (this.#chosen = number));
+    this.#boxes.set(number, box);
     $("boxes").append(box);
     return box;
   }

@@ -13,7 +13,7 @@ export class Engine extends EventTarget {
     connecting: "Loading the networks",
     ready: "Ready",
     gone: "Not loaded",
-    lost: "The networks could not be loaded. Reload the page.",
+    lost: "The networks could not be loaded, or have failed. Reload the page.",
     insecure:
       "Browsers give it to pages by HTTPS, or from this machine, only. " +
       "Put this page on a host that has it, or open a picture.",
@@ -39,7 +39,10 @@ export class Engine extends EventTarget {
   }
 
   faces(canvas) {
-    return this.#ask(canvas, LIVE_FACE);
+    return this.#ask(canvas, LIVE_FACE).catch((error) => {
+      this.#fail(error.message);
+      throw error;
+    });
   }
 
   picture(canvas) {
@@ -57,7 +60,7 @@ export class Engine extends EventTarget {
     });
   }
 
-  #receive({ failed, checkpoints, id, faces, ms, error }) {
+  #receive({ failed, checkpoints, id, faces, error }) {
     if (failed) return this.#fail(failed);
     if (checkpoints) {
       this.#name ||= checkpoints[0].name;
@@ -66,7 +69,7 @@ export class Engine extends EventTarget {
     }
     const { resolve, reject } = this.#pending.get(id);
     this.#pending.delete(id);
-    if (error === undefined) resolve({ faces, ms });
+    if (error === undefined) resolve(faces);
     else reject(new Error(error));
   }
 

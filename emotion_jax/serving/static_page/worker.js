@@ -22,10 +22,9 @@ async function start() {
 }
 
 self.onmessage = async ({ data: { id, name, minFace, pixels } }) => {
-  const start = performance.now();
   try {
     const faces = await look(name, minFace, fromCanvas(pixels));
-    postMessage({ id, faces, ms: performance.now() - start });
+    postMessage({ id, faces });
   } catch (error) {
     postMessage({ id, error: String(error) });
   }
