@@ -26,6 +26,7 @@ from emotion_jax.serving.limits import Limits
 SIZES = {
     "wide": {"viewport": {"width": 1280, "height": 860}},
     "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
+    "turned": {"viewport": {"width": 780, "height": 360}, "device_scale_factor": 2},
 }
 SCHEMES = ("light", "dark")
 CAMERAS = {  # name -> Chromium's switches, and whether it has a film
