@@ -61,7 +61,7 @@ class DeepFace:
         if detector_backend not in BACKENDS:
             names = ", ".join(BACKENDS)
             raise ValueError(f"detector_backend is {detector_backend!r}; here there are {names}.")
-        if isinstance(img_path, list):
+        if isinstance(img_path, list | tuple):
             more = (enforce_detection, detector_backend)
             return [DeepFace.analyze(one, "emotion", *more) for one in img_path]
         image = _image(img_path)

@@ -33,6 +33,10 @@ class Framing:
 FRAMINGS: Mapping[str, Framing] = {CONVENTION: Framing(landmarked=1.05, plain=1.0)}
 
 
+# Side of a face's square, pixels, beyond which the image is shrunk before it is turned.
+LARGEST = 2048
+
+
 def of_convention(convention: str) -> Framing:
     """How faces are cut out for a checkpoint.
 
@@ -58,6 +62,10 @@ def cut(image: Image.Image, detection: Detection, frame: Framing) -> Image.Image
     scale = frame.plain if detection.landmarks is None else frame.landmarked
     half = max(1.0, scale * math.sqrt(width * height)) / 2
     centre = (x + width / 2, y + height / 2)
+    factor = math.ceil(2 * half / LARGEST)
+    if factor > 1:
+        image, half = image.reduce(factor), half / factor
+        centre = (centre[0] / factor, centre[1] / factor)
     angle = _tilt(detection.landmarks)
     if angle:
         reach = math.ceil(half * 1.5)  # the square's corners, turned

@@ -1,9 +1,10 @@
 """Copies of a run elsewhere (Google Drive), from which a machine that has lost it goes on.
 
-    BACKUP_TO/<workdir>-<step>-<SHA-256>.tar  config.toml, checkpoints/<newest and best>
+    BACKUP_TO/<workdir>-<run>-<step>-<SHA-256>.tar  config.toml, checkpoints/<newest and best>
 
 A network drive bears few large files, not thousands of small ones. An archive gets its name, with
-16 digits of its SHA-256, when it has been read back and found equal; the two newest are kept.
+16 digits of its SHA-256, when it has been read back and found equal; of each run the two newest are
+kept. Runs whose workdirs are called alike are told apart by their settings.
 """
 
 import hashlib
@@ -30,12 +31,13 @@ class Backup:
 
     Attributes:
       workdir: of the run.
+      run: eight hexadecimal digits that stand for its settings.
       target: the folder that archives go to; made when the first one is.
       minutes: between archives; the last state is archived in any case (``finish``).
     """
 
-    def __init__(self, workdir: Path, target: Path, minutes: float) -> None:
-        self.workdir, self.target, self.minutes = workdir, target, minutes
+    def __init__(self, workdir: Path, run: str, target: Path, minutes: float) -> None:
+        self.workdir, self.run, self.target, self.minutes = workdir, run, target, minutes
         self._at = -float("inf")
         self._archived = ""
         self._why = ""
@@ -73,7 +75,15 @@ class Backup:
           UserError: there are archives but none is whole, or the workdir cannot be written.
         """
         found = self.archives()
-        if saved.steps(self.workdir / "checkpoints") or not found:
+        if saved.steps(self.workdir / "checkpoints"):
+            return None
+        if not found:
+            if self._named("[0-9a-f]{8}"):
+                print(
+                    f"The archives of {self.workdir.name} in {self.target} are of runs with other "
+                    "settings; this one begins anew.",
+                    file=sys.stderr,
+                )
             return None
         for archive in reversed(found):
             with files.reported(self.workdir):
@@ -87,8 +97,11 @@ class Backup:
         )
 
     def archives(self) -> list[Path]:
-        """Those of this workdir, by step."""
-        name = re.compile(re.escape(self.workdir.name) + r"-(\d+)-[0-9a-f]{16}\.tar")
+        """Those of this run, by step."""
+        return self._named(self.run)
+
+    def _named(self, run: str) -> list[Path]:
+        name = re.compile(rf"{re.escape(self.workdir.name)}-{run}-(\d+)-[0-9a-f]{{16}}\.tar")
         steps = {
             path: int(match[1])
             for path in self.target.glob("*.tar")
@@ -98,7 +111,7 @@ class Backup:
 
     def _write(self, steps: set[Path], newest: str) -> None:
         self.target.mkdir(parents=True, exist_ok=True)
-        name = f"{self.workdir.name}-{newest}"
+        name = f"{self.workdir.name}-{self.run}-{newest}"
         partial = self.target / f"{name}-{secrets.token_hex(8)}.partial"
         try:
             with partial.open("xb") as file:

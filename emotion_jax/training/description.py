@@ -22,9 +22,10 @@ def describer(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     steps_per_epoch: int,
+    teachers: Sequence[str] = (),
 ) -> Callable[..., dict[str, Any]]:
     """The function from (step, rows of the epochs, seconds of training, what ``calibration.fit``
-    gave at this step or None) to the description.
+    gave at this step or None) to the description; ``teachers`` are their digests.
     """
     fixed = {
         "format": FORMAT,
@@ -38,6 +39,7 @@ def describer(
         "tta": list(VIEWS),
         "selection": SELECTION,
         "fingerprint": data.fingerprint,
+        "teachers": list(teachers),
         "versions": versions(),
     }
 

@@ -26,7 +26,6 @@ from emotion_jax.training import (
 )
 from emotion_jax.training import program as program_lib
 from emotion_jax.training import state as state_lib
-from emotion_jax.training.backup import Backup
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
@@ -79,8 +78,7 @@ def train(
       Interrupted: a signal came; the state was saved first.
     """
     training = config.training
-    target, minutes = training.backup_to, training.backup_minutes
-    backup = Backup(folder, target, minutes) if target and multihost.is_main() else None
+    backup = workdir.backup(folder, config) if multihost.is_main() else None
     with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
         return _train(config, folder, data, store, on_epoch)
 
@@ -120,6 +118,12 @@ def _restore(program: Program, state: TrainState) -> Progress:
             f"The images are not those that the run in {newest.parent.parent} began with; "
             "bring them back or use another --workdir."
         )
+    # Checkpoints of earlier versions do not say.
+    if about.get("teachers", program.teachers) != program.teachers:
+        raise UserError(
+            "training.teachers: their weights are not those that the run in "
+            f"{newest.parent.parent} began with; bring them back or use another --workdir."
+        )
     state = saved.read_state(newest, state)
     seen = saved.read_hashes(newest)
     return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
@@ -128,7 +132,7 @@ def _restore(program: Program, state: TrainState) -> Progress:
 def _begin(program: Program, state: TrainState) -> Progress:
     data = program.data
     # Validation chooses the checkpoint, so its images are not new to it either.
-    seen = [data.train.hashes, data.validation.hashes]
+    seen = [data.train.hashes, data.validation.hashes, *program.taught]
     if name := program.config.training.init_from:
         model, same_classes = transfer.source(name, data.classes)
         state = transfer.initial(state, model, same_classes)

@@ -1,12 +1,13 @@
 """What stays the same from step to step of a run: its network, its step, its validation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -41,7 +42,8 @@ Validate = Callable[[TrainState], tuple[dict[str, float], dict[str, Any]]]
 class Program:
     """What stays the same from step to step.
 
-    ``train_step`` is that of an epoch, from 0: while images grow it differs.
+    ``train_step`` is that of an epoch, from 0: while images grow it differs. ``teachers`` and
+    ``taught`` are the digests and the images of ``teacher.Teachers``.
     """
 
     config: Config
@@ -53,6 +55,8 @@ class Program:
     rate: Callable[[int], Any]
     store: checkpoint.Store
     describe: Callable[..., dict[str, Any]]
+    teachers: list[str]
+    taught: Sequence[np.ndarray]
 
 
 def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Program, TrainState]:
@@ -73,12 +77,20 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
         tx = optax.chain(tx, transfer.freeze(frozen))
     weights = step.class_weights(config.training, data.train.labels, classes)
     names = config.training.teachers
-    teach = teacher.load(names, data.classes) if names else None
+    teachers = teacher.load(names, data.classes, config.data.channels) if names else None
 
     @cache
     def train_step(side: int | None) -> TrainStep:
         return step.make_train_step(
-            module, tx, config.training, weights, feed.prepare, mesh, feed.take, side, teach
+            module,
+            tx,
+            config.training,
+            weights,
+            feed.prepare,
+            mesh,
+            feed.take,
+            side,
+            teachers and teachers.teach,
         )
 
     program = Program(
@@ -90,7 +102,11 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
         validate=_validation(module, config, data, mesh),
         rate=rate,
         store=store,
-        describe=description.describer(config, data, mean, std, feed.steps_per_epoch),
+        describe=description.describer(
+            config, data, mean, std, feed.steps_per_epoch, teachers.digests if teachers else ()
+        ),
+        teachers=list(teachers.digests) if teachers else [],
+        taught=teachers.seen if teachers else (),
     )
     image_shape = (size, size, config.data.channels)
     seed, averaged = config.training.seed, config.training.average > 0

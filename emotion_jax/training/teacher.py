@@ -4,11 +4,14 @@ Hinton et al. 2015 (arXiv:1503.02531); that teacher and student see one augmente
 counts (Beyer et al. 2022, arXiv:2106.05237).
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emotion_jax.errors import UserError
 from emotion_jax.training import trained
@@ -19,19 +22,32 @@ from emotion_jax.training.trained import Trained
 Teach = Callable[[jax.Array], jax.Array]
 
 
-def load(names: Sequence[str], classes: tuple[str, ...]) -> Teach:
-    """The mean of teachers, as a function to be traced into the step.
+class Teachers(NamedTuple):
+    """Whom is learnt from.
+
+    Attributes:
+      teach: images float [N, S, S, C] in [0, 255] to the mean of the teachers' probabilities,
+        float32 [N, K], to be traced into the step; each teacher sees them at its own size and is
+        as sure as its temperature says.
+      digests: SHA-256 of each one's weights and temperature.
+      seen: uint64 hashes of the images that each one has learnt from.
+    """
+
+    teach: Teach
+    digests: tuple[str, ...]
+    seen: tuple[np.ndarray, ...]
+
+
+def load(names: Sequence[str], classes: tuple[str, ...], channels: int) -> Teachers:
+    """The teachers of a student.
 
     Args:
       names: of their checkpoints; at least one.
       classes: of the student.
-
-    Returns:
-      Images float [N, S, S, C] in [0, 255] to probabilities float32 [N, K]; each teacher sees them
-      at its own size and is as sure as its temperature says.
+      channels: of the student's images.
 
     Raises:
-      UserError: a checkpoint is missing, or has other classes.
+      UserError: a checkpoint is missing, or has other classes or channels.
     """
     teachers = [trained.load(trained.resolve(Path(name))) for name in names]
     for teacher in teachers:
@@ -41,11 +57,26 @@ def load(names: Sequence[str], classes: tuple[str, ...]) -> Teach:
                 f"has {', '.join(classes)}; a teacher needs the same classes."
             )
 
+        if teacher.description["channels"] != channels:
+            raise UserError(
+                f"training.teachers: {teacher.path} sees {teacher.description['channels']} "
+                f"channel(s), data.channels is {channels}; a teacher needs the same."
+            )
+
     def teach(images: jax.Array) -> jax.Array:
         each = jnp.stack([_probabilities(teacher, images) for teacher in teachers])
         return jax.lax.stop_gradient(each.mean(0))
 
-    return teach
+    digests = tuple(_digest(teacher) for teacher in teachers)
+    return Teachers(teach, digests, tuple(teacher.train_hashes for teacher in teachers))
+
+
+def _digest(teacher: Trained) -> str:
+    digest = hashlib.sha256(repr(teacher.temperature).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _probabilities(teacher: Trained, images: jax.Array) -> jax.Array:

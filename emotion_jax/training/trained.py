@@ -100,6 +100,8 @@ def _is_step(source: Path) -> bool:
 def without(trained: Trained, classes: Collection[str]) -> Trained:
     """The model with these of its classes left out; the others keep their proportions.
 
+    Conformal thresholds, which were fitted with all classes, are left out as well.
+
     Raises:
       UserError: it does not know one of them, or nothing would be left.
     """
@@ -114,7 +116,7 @@ def without(trained: Trained, classes: Collection[str]) -> Trained:
     last = {name: array[..., kept] for name, array in trained.variables["params"][layer].items()}
     variables = {**trained.variables, "params": {**trained.variables["params"], layer: last}}
     left = [trained.classes[i] for i in kept]
-    description = {**trained.description, "classes": left}
+    description = {**trained.description, "classes": left, "conformal": None}
     return _assemble(trained.path, description, variables, trained.train_hashes)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import sys
@@ -46,10 +47,9 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
                 f"Another process trains in {workdir}; wait for it or use another --workdir."
             ) from None
     try:
-        if target := config.training.backup_to:
-            backup = Backup(workdir, target, config.training.backup_minutes)
-            if archive := backup.restore():
-                print(f"Going on from the backup {archive}.", file=sys.stderr)
+        archives = backup(workdir, config)
+        if archives and (archive := archives.restore()):
+            print(f"Going on from the backup {archive}.", file=sys.stderr)
         path = workdir / "config.toml"
         before = config_lib.load(path) if path.is_file() else None
         if saved.steps(workdir / "checkpoints"):
@@ -57,6 +57,8 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
             check_same(before, config, workdir)
+        else:
+            _check_free(workdir, is_run=before is not None)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
             for folder in (workdir, workdir / "report"):
@@ -64,6 +66,39 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_free(workdir: Path, is_run: bool) -> None:
+    """Refuse to write over results that no checkpoint in the workdir accounts for."""
+    if (workdir / "quarantine").is_dir():
+        return  # a run that has lost its checkpoints begins anew
+    results = ["summary.json", "report"]
+    if not is_run:
+        results += ["metrics.jsonl", "curves.png", "unusable.csv", "tensorboard"]
+    if found := [name for name in results if (workdir / name).exists()]:
+        raise UserError(
+            f"{workdir} holds {found[0]}, and no checkpoint that it could come from; move it away "
+            "or use another --workdir."
+        )
+
+
+def backup(workdir: Path, config: Config) -> Backup | None:
+    """The run's archives, if the settings ask for some.
+
+    A run is known by all of its settings that ``check_same`` compares.
+    """
+    training = config.training
+    if not training.backup_to:
+        return None
+    settings = config_lib.flatten(config)
+    longer = {"training.epochs"} if training.schedule == "constant" else set()
+    fixed = {
+        name: value
+        for name, value in settings.items()
+        if not name.startswith(FREE) and name not in longer
+    }
+    run = hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return Backup(workdir, run, training.backup_to, training.backup_minutes)
 
 
 def check_same(before: Config, now: Config, workdir: Path) -> None:

@@ -45,6 +45,21 @@ def test_the_eyes_are_made_level(astronaut, mtcnn, mode, angle):
     assert far < near - 0.02
 
 
+def test_a_large_face_is_shrunk_before_it_is_turned():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (60, 60), np.uint8)
+    image = Image.fromarray(small.repeat(100, 0).repeat(100, 1))  # 6,000 x 6,000
+    eyes = np.float64([[2000, 2400], [4000, 2500], [3000, 3000], [2500, 4000], [3500, 4000]])
+    views = []
+    for scale in (1.0, 0.25):
+        shown = image.resize((round(6000 * scale),) * 2, Image.Resampling.BOX)
+        box = tuple(edge * scale for edge in (600.0, 600.0, 4800.0, 4800.0))
+        view = framing.cut(shown, Detection(box, 1.0, eyes * scale), framing.FRAMINGS[CONVENTION])
+        assert max(view.size) <= framing.LARGEST + 1
+        views.append(np.asarray(view.resize((48, 48), Image.Resampling.BILINEAR), np.float64))
+    assert np.abs(views[0] - views[1]).mean() < 2
+
+
 def test_a_convention_of_another_version():
     with pytest.raises(UserError, match="the checkpoint's crop: 'round'"):
         framing.of_convention("round")

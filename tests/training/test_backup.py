@@ -1,3 +1,4 @@
+import re
 import shutil
 import tarfile
 
@@ -30,6 +31,10 @@ def run(config, folder, stop_after=None):
         return loop.train(config, folder, dataset.load(config.data), on_epoch)
 
 
+def archives_of(config, tmp_path):
+    return workdir.backup(tmp_path / "run", config).archives()
+
+
 def newest(folder):
     return trained.load(saved.steps(folder / "checkpoints")[-1])
 
@@ -55,19 +60,22 @@ def test_a_lost_workdir_goes_on_from_its_archive_to_the_same_bits(tiny_config, t
 
 
 def test_an_archive_holds_the_newest_and_the_best(tiny_config, tmp_path):
-    run(with_backup(tiny_config, tmp_path / "drive"), tmp_path / "run")
-    archives = Backup(tmp_path / "run", tmp_path / "drive", 0).archives()
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    archives = archives_of(config, tmp_path)
     with tarfile.open(archives[-1]) as tar:
         names = {name.split("/")[1] for name in tar.getnames() if name.startswith("checkpoints/")}
     steps = saved.steps(tmp_path / "run" / "checkpoints")
     assert names == {steps[-1].name, saved.ranked(steps)[0].name}
-    assert archives[-1].name.startswith(f"run-{steps[-1].name}-")
+    assert re.fullmatch(
+        rf"run-[0-9a-f]{{8}}-{steps[-1].name}-[0-9a-f]{{16}}\.tar", archives[-1].name
+    )
 
 
 def test_a_cut_archive_is_passed_over_and_none_whole_is_a_sentence(tiny_config, tmp_path, capsys):
     config = with_backup(tiny_config, tmp_path / "drive")
     run(config, tmp_path / "run")
-    older, newer = Backup(tmp_path / "run", tmp_path / "drive", 0).archives()
+    older, newer = archives_of(config, tmp_path)
     newer.write_bytes(newer.read_bytes()[: newer.stat().st_size // 2])
     shutil.rmtree(tmp_path / "run")
     history = run(config, tmp_path / "run")
@@ -112,3 +120,17 @@ def test_other_runs_archives_are_left_alone(tiny_config, tmp_path):
         (drive / name).write_text("of another")
     run(with_backup(tiny_config, drive), tmp_path / "run")
     assert len(list(drive.iterdir())) == 3 + 2
+
+
+def test_runs_that_are_called_alike_have_archives_of_their_own(tiny_config, tmp_path, capsys):
+    first = with_backup(tiny_config, tmp_path / "drive")
+    run(first, tmp_path / "run")
+    before = archives_of(first, tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    second = with_backup(tiny_config, tmp_path / "drive", seed=7)
+    assert len(run(second, tmp_path / "run")) == 4
+    assert "are of runs with other settings; this one begins anew" in capsys.readouterr().err
+    after = archives_of(second, tmp_path)
+    assert archives_of(first, tmp_path) == before
+    assert len(after) == 2
+    assert not set(after) & set(before)

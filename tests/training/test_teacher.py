@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def images(n=8, size=12):
 def test_teachers_are_their_mean_at_their_temperatures(taught):
     folder, _ = taught
     first, second = saved.steps(folder / "checkpoints")[-2:]
-    teach = teacher.load([str(first), str(second)], CLASSES)
+    teach = teacher.load([str(first), str(second)], CLASSES, 1).teach
     expected = []
     for path in (first, second):
         model = trained.load(path)
@@ -53,7 +55,7 @@ def test_teachers_are_their_mean_at_their_temperatures(taught):
 
 
 def test_a_teacher_sees_images_at_its_own_size(taught):
-    teach = teacher.load([str(taught[0])], CLASSES)
+    teach = teacher.load([str(taught[0])], CLASSES, 1).teach
     constant = np.full((2, 12, 12, 1), 99.0, np.float32)
     large = np.full((2, 24, 24, 1), 99.0, np.float32)
     np.testing.assert_allclose(teach(jnp.asarray(large)), teach(jnp.asarray(constant)), rtol=1e-5)
@@ -106,4 +108,49 @@ def test_a_run_with_a_teacher_goes_on_exactly(taught, tmp_path):
 
 def test_other_classes_are_a_sentence(taught):
     with pytest.raises(UserError, match=r"^training\.teachers: .* knows angry, happy, sad"):
-        teacher.load([str(taught[0])], ("angry", "sad"))
+        teacher.load([str(taught[0])], ("angry", "sad"), 1)
+
+
+def test_other_channels_are_a_sentence(taught):
+    with pytest.raises(UserError, match=r"sees 1 channel\(s\), data\.channels is 3"):
+        teacher.load([str(taught[0])], CLASSES, 3)
+
+
+def test_a_teacher_that_has_changed_is_a_sentence(taught, tmp_path):
+    folder, settings = taught
+    theirs = shutil.copytree(folder, tmp_path / "teacher")
+    values = {"teachers": (str(theirs),), "epochs": 1}
+    config = settings.model_copy(update={"training": settings.training.model_copy(update=values)})
+
+    def train():
+        with workdir.opened(tmp_path / "student", config):
+            loop.train(config, tmp_path / "student", dataset.load(settings.data))
+
+    train()
+    about = trained.load(saved.steps(tmp_path / "student" / "checkpoints")[-1]).description
+    train()
+    assert [len(digest) for digest in about["teachers"]] == [64]
+    best = trained.load(trained.resolve(theirs)).path
+    shutil.rmtree(best)
+    with pytest.raises(UserError, match=r"^training\.teachers: their weights are not those"):
+        train()
+
+
+def test_what_the_teacher_has_seen_is_not_new_to_the_student(taught, tmp_path, tiny_tree):
+    folder, settings = taught
+    theirs = trained.load(trained.resolve(folder)).train_hashes
+    student = tmp_path / "student"
+    fewer = shutil.copytree(tiny_tree, tmp_path / "fewer")
+    for path in sorted(fewer.glob("train/*/*"))[::2]:
+        path.unlink()
+    values = {"teachers": (str(folder),), "epochs": 1}
+    config = settings.model_copy(
+        update={
+            "data": settings.data.model_copy(update={"dir": fewer}),
+            "training": settings.training.model_copy(update=values),
+        }
+    )
+    with workdir.opened(student, config):
+        loop.train(config, student, dataset.load(config.data))
+    ours = trained.load(trained.resolve(student)).train_hashes
+    np.testing.assert_array_equal(ours, np.unique(np.concatenate([ours, theirs])))
