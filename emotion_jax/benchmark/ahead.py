@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emotion_jax.benchmark import collectives, scaling
+from emotion_jax.benchmark import collectives, scaling, traffic
 from emotion_jax.benchmark.chips import CHIPS, TPUS, Chip
 from emotion_jax.benchmark.estimate import Estimate, Memory
 from emotion_jax.config import Config
@@ -77,6 +77,7 @@ def _estimate(
     about, memory = answers[target], answers[target]["memory"]
     found = collectives.parse(answers[several]["hlo"])
     gradients, small = collectives.split(found, about["parameters"])
+    hbm_bytes = sum(kernel.bytes for kernel in traffic.kernels(about["hlo"]))
     estimate = Estimate(
         target=target,
         chips=math.prod(shape),
@@ -87,9 +88,11 @@ def _estimate(
         compile_seconds=about["compile_seconds"],
         flops=about["flops"],
         bytes=about["bytes"],
+        hbm_bytes=hbm_bytes,
         optimal_seconds=about["optimal_seconds"],
         compute_seconds=about["flops"] / chip.peak(config.model.dtype),
         memory_seconds=about["bytes"] / chip.bandwidth,
+        hbm_seconds=hbm_bytes / chip.bandwidth,
         communication_seconds=sum(
             scaling.all_reduce_seconds(chip, shape, c.bytes) for c in gradients + small
         ),

@@ -47,9 +47,11 @@ class Estimate:
       compile_seconds: tracing, lowering and compiling.
       flops, bytes: by XLA's cost analysis. It counts as bytes also what never leaves the chip's own
         memory, and for a gather many times what is read.
+      hbm_bytes: into and out of its kernels, by ``traffic``.
       optimal_seconds: XLA's own estimate of the time, or None; it can be negative.
       compute_seconds: flops / the chip's peak.
       memory_seconds: bytes / its bandwidth.
+      hbm_seconds: hbm_bytes / its bandwidth.
       communication_seconds: of the slice's collectives by ``scaling``'s model; 0 for one chip.
       memory: what it needs.
       gradients, small, others: the collectives by ``collectives.split``. One chip has none: then
@@ -66,9 +68,11 @@ class Estimate:
     compile_seconds: float
     flops: float
     bytes: float
+    hbm_bytes: int
     optimal_seconds: float | None
     compute_seconds: float
     memory_seconds: float
+    hbm_seconds: float
     communication_seconds: float
     memory: Memory
     collectives_of: str
@@ -135,7 +139,8 @@ class Estimate:
             f"{_gib(m.arguments)}, temporaries {_gib(m.temporaries)}, code {_gib(m.code)}",
             f"  a step       {self.flops / 1e12:.3f} TFLOP and {self.bytes / 1e9:.2f} GB a chip: "
             f"{self.compute_seconds * ms:.1f} ms of compute, "
-            f"{self.memory_seconds * ms:.1f} ms of memory traffic",
+            f"{self.memory_seconds * ms:.1f} ms of memory traffic; between HBM and its kernels "
+            f"{self.hbm_bytes / 1e9:.2f} GB, {self.hbm_seconds * ms:.1f} ms",
             f"  estimate     {self.work_seconds * ms:.1f} ms of work ({self.bound}-bound) + "
             f"{self.communication_seconds * ms:.1f} ms of communication: "
             f"{self.images_per_second:,.0f} images/s; XLA's optimal_seconds: "

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from emotion_jax.config import ModelSettings
-from emotion_jax.models import lowering, mixed
+from emotion_jax.models import lowering, mixed, moments
 
 Activation = Literal["relu", "gelu", "none"]
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -134,9 +134,16 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale_C = self.param("scale", self.scale_init, shape, jnp.float32)
         bias_C = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        pool_first, pool_last = pool_places(self.pool, self.activation)
+        sign_C = jnp.where(scale_C < 0, -1, 1).astype(x.dtype)
         mean_C, var_C = mean.value, var.value
-        if not self.use_running_average:
-            mean_C, var_C = _statistics(x.astype(jnp.float32))
+        if self.use_running_average:
+            x = moments.signed_pool(x, sign_C) if pool_first else x
+        else:
+            if pool_first:
+                (mean_C, var_C), x = moments.with_pool(x, sign_C)
+            else:
+                mean_C, var_C = moments.moments(x)
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * mean_C
                 var.value = self.momentum * var.value + (1 - self.momentum) * var_C
@@ -145,20 +152,9 @@ class BatchNorm(nn.Module):
         def by_channel(values_C: jax.Array) -> jax.Array:
             return values_C.reshape((1,) * (x.ndim - 1) + shape)
 
-        pool_first, pool_last = pool_places(self.pool, self.activation)
-        if pool_first:
-            sign = by_channel(jnp.where(scale_C < 0, -1, 1).astype(x.dtype))
-            x = lowering.max_pool_2x2(x * sign) * sign
         normal = (x.astype(jnp.float32) - by_channel(mean_C)) * by_channel(factor_C)
         y = ACTIVATIONS[self.activation](normal + by_channel(bias_C)).astype(self.dtype)
         return lowering.max_pool_2x2(y) if pool_last else y
-
-
-def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance by channel from one pass, as Flax computes them."""
-    axes = tuple(range(x.ndim - 1))
-    mean_C, square_C = x.mean(axes), lax.square(x).mean(axes)
-    return mean_C, jnp.maximum(0.0, square_C - lax.square(mean_C))
 
 
 class Dropout(nn.Module):

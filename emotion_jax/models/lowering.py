@@ -40,6 +40,11 @@ def plain() -> Iterator[None]:
         _PLAIN.reset(token)
 
 
+def is_plain() -> bool:
+    """Whether this is traced within ``plain``."""
+    return _PLAIN.get()
+
+
 def conv(
     lhs: jax.Array,
     rhs: jax.Array,
@@ -152,41 +157,51 @@ def _pool_window(x: jax.Array) -> jax.Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
-def _windows(x: jax.Array) -> jax.Array:
+def windows(x: jax.Array) -> jax.Array:
     """[N, h, 2, w, 2, C]; an odd last row or column is left out."""
     n, height, width, c = x.shape
     even = x[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(n, height // 2, 2, width // 2, 2, c)
 
 
+def first_maximum(*corners: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest of four pixels a window, and which is the first one that large (uint8)."""
+    a, b, c, d = corners
+    y = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    first = jnp.where(a == y, 0, jnp.where(b == y, 1, jnp.where(c == y, 2, 3)))
+    return y, first.astype(jnp.uint8)
+
+
+def to_first(first: jax.Array, dy: jax.Array) -> jax.Array:
+    """``dy`` where each window's first maximum is: [N, h, w, C] to [N, h, 2, w, 2, C]."""
+    # One expression over the six axes, so that XLA computes it inside whatever takes it.
+    place = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
+    return jnp.where(first[:, :, None, :, None] == place, dy[:, :, None, :, None], 0)
+
+
 @jax.custom_vjp
 def _pool_slices(x: jax.Array) -> jax.Array:
-    a, b, c, d = _corners(x)
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    return first_maximum(*_corners(x))[0]
 
 
 def _corners(x: jax.Array) -> list[jax.Array]:
     """The four pixels of each window, row by row."""
-    windows = _windows(x)
-    return [windows[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+    pixels = windows(x)
+    return [pixels[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
 
 
 def _pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y = _pool_slices(x)
-    a, b, c, _ = _corners(x)
-    first = jnp.where(a == y, 0, jnp.where(b == y, 1, jnp.where(c == y, 2, 3)))
+    y, first = first_maximum(*_corners(x))
     # An empty array carries the shape of x.
-    return y, (first.astype(jnp.uint8), jnp.zeros((0, *x.shape[1:3], 0)))
+    return y, (first, jnp.zeros((0, *x.shape[1:3], 0)))
 
 
 def _pool_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array]:
     first, like = saved
     n, h, w, c = dy.shape
-    # One expression over [N, h, 2, w, 2, C], so that XLA computes it inside whatever takes dx.
-    place = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
-    dx = jnp.where(first[:, :, None, :, None] == place, dy[:, :, None, :, None], 0)
     missing = [(0, like.shape[1] - 2 * h), (0, like.shape[2] - 2 * w)]
-    return (jnp.pad(dx.reshape(n, 2 * h, 2 * w, c), ((0, 0), *missing, (0, 0))),)
+    dx = to_first(first, dy).reshape(n, 2 * h, 2 * w, c)
+    return (jnp.pad(dx, ((0, 0), *missing, (0, 0))),)
 
 
 _pool_slices.defvjp(_pool_forward, _pool_backward)
