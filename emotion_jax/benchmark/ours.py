@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from emotion_jax.benchmark import chips, end_to_end
 from emotion_jax.benchmark import network as network_lib
 from emotion_jax.data import dataset
 from emotion_jax.data.split import normalisation
+from emotion_jax.inference import network as inference
 from emotion_jax.models import lowering
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import optimizer, state, step
@@ -58,6 +60,8 @@ class Contender:
         self._network = about
         self._programs: dict[int, Program] = {}
         self._predict = jax.jit(self._module.apply)
+        constants = jax.tree.map(np.asarray, self._variables)
+        self._predict_few = jax.jit(inference.frozen(self._module, constants))
 
     def describe(self) -> dict[str, Any]:
         """What it is and runs on."""
@@ -75,7 +79,7 @@ class Contender:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, K]."""
-        return np.asarray(self._predict(self._variables, self._put(images)))
+        return np.asarray(self._inference(len(images))(self._put(images)))
 
     def train(self, batch: int, steps: int) -> float:
         """Seconds of that many steps."""
@@ -88,10 +92,10 @@ class Contender:
 
     def evaluate(self, batch: int, steps: int) -> float:
         """Seconds of that many batches."""
-        images = self._put(self._network.sample(batch)[0])
+        images, predict = self._put(self._network.sample(batch)[0]), self._inference(batch)
         began = time.perf_counter()
         for _ in range(steps):
-            logits = self._predict(self._variables, images)
+            logits = predict(images)
         jax.block_until_ready(logits)
         return time.perf_counter() - began
 
@@ -147,6 +151,12 @@ class Contender:
         if not hasattr(self, "_run_key"):
             self._run_key = state.make_key(self._config.training.seed, self._mesh)
         return self._run_key
+
+    def _inference(self, images: int) -> Callable[[jax.Array], jax.Array]:
+        """The network as ``inference.network`` runs it on so many images."""
+        if inference.for_few(images, self._mesh):
+            return self._predict_few
+        return partial(self._predict, self._variables)
 
     def _put(self, array: np.ndarray) -> jax.Array:
         return mesh_lib.put(array, self._sharding(len(array)))

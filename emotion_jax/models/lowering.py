@@ -18,16 +18,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from emotion_jax.models import mixed, products, winograd
 
-# Below this many input channels or tiles the products are too thin for Winograd, and im2col wins.
+# Below this many input channels or tiles the products are too thin for Winograd, and im2col wins:
+# by the table of tests/benchmark/convolutions.py. A kernel's transform costs as much as some tiles,
+# so where it is made beforehand (``frozen``) fewer are enough.
 WINOGRAD_CHANNELS = 16
-WINOGRAD_TILES = 16
+WINOGRAD_TILES = 9
+FROZEN_TILES = 4
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLAIN = ContextVar("plain", default=False)
+_FROZEN = ContextVar("frozen", default=False)
 
 
 @contextlib.contextmanager
@@ -43,6 +48,20 @@ def plain() -> Iterator[None]:
 def is_plain() -> bool:
     """Whether this is traced within ``plain``."""
     return _PLAIN.get()
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """Within, kernels that are arrays when a program is traced are transformed there and then.
+
+    For the CPU and programs that run often on few images; they hold up to four times the bytes of
+    the kernels. Of a function whose parameters are arguments nothing changes.
+    """
+    token = _FROZEN.set(True)
+    try:
+        yield
+    finally:
+        _FROZEN.reset(token)
 
 
 def conv(
@@ -91,7 +110,15 @@ def conv(
     )
     if not usual or _PLAIN.get():
         return as_lax(lhs, rhs)
-    fast = _for_cpu(lhs.shape, rhs.shape, tuple(window_strides), padding, feature_group_count)
+    known = _FROZEN.get() and not isinstance(rhs, jax.core.Tracer)
+    fast = _for_cpu(
+        lhs.shape, rhs.shape, tuple(window_strides), padding, feature_group_count, known
+    )
+    if fast is winograd.conv and known:
+        kernel = winograd.prepared(np.asarray(rhs), *lhs.shape[1:3])
+        return lax.platform_dependent(
+            lhs, cpu=lambda x: winograd.conv_prepared(x, kernel), default=lambda x: as_lax(x, rhs)
+        )
     if fast is None:
         return as_lax(lhs, rhs)
     return lax.platform_dependent(lhs, rhs, cpu=fast, default=as_lax)
@@ -103,6 +130,7 @@ def _for_cpu(
     strides: tuple[int, ...],
     padding: Any,
     groups: int,
+    known: bool,
 ) -> Conv | None:
     """What computes the convolution faster than lax does, if anything."""
     sides = kernel[:2]
@@ -122,7 +150,8 @@ def _for_cpu(
     if groups == 1:
         # Of a batch whose size is not known yet (export) there may be any number of tiles.
         any_size = not isinstance(images[0], int)
-        many = any_size or winograd.tiles(images) >= WINOGRAD_TILES
+        enough = FROZEN_TILES if known else WINOGRAD_TILES
+        many = any_size or winograd.tiles(images) >= enough
         few = products.one_channel if kernel[2] == 1 else products.im2col
         return winograd.conv if many and kernel[2] >= WINOGRAD_CHANNELS else few
     return products.depthwise if groups == images[-1] == kernel[-1] else None

@@ -12,7 +12,7 @@ tiles of all images, Q pixels of a tile, h and w of the kernel.
 import math
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,22 +97,42 @@ def conv(x_NHWC: jax.Array, w_hwCK: jax.Array) -> jax.Array:
     return _forward(x_NHWC, w_hwCK)[0]
 
 
+def prepared(w_hwCK: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The kernel as ``conv_prepared`` wants it for images of this size: [P, C, K]."""
+    return np.asarray(_kernel(np.asarray(w_hwCK), tile_size(height, width)))
+
+
+def conv_prepared(x_NHWC: jax.Array, w_PCK: np.ndarray) -> jax.Array:
+    """``conv`` with a kernel that ``prepared`` has transformed, for inference."""
+    m = tile_size(*x_NHWC.shape[1:3])
+    return _pixels(_tiles(x_NHWC, m) @ w_PCK, x_NHWC.shape, m)
+
+
 def _forward(
     x_NHWC: jax.Array, w_hwCK: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    n, height, width, c = x_NHWC.shape
+    height, width = x_NHWC.shape[1:3]
     m = tile_size(height, width)
-    algorithm = transforms(m)
     x_PTC = _tiles(x_NHWC, m)
-    kernel_PQ = _both_axes(algorithm.kernel, w_hwCK.dtype)
-    w_PCK = (kernel_PQ @ w_hwCK.reshape(KERNEL**2, -1)).reshape(-1, c, w_hwCK.shape[-1])
-    y_PTK = x_PTC @ w_PCK
-    y_QTK = _both_axes(algorithm.output, w_hwCK.dtype) @ y_PTK.reshape(len(y_PTK), -1)
+    w_PCK = _kernel(w_hwCK, m)
+    # An empty array carries the shape of the images.
+    saved = (x_PTC, w_PCK, jnp.zeros((0, height, width, 0)))
+    return _pixels(x_PTC @ w_PCK, x_NHWC.shape, m), saved
+
+
+def _kernel(w_hwCK: Any, m: int) -> Any:
+    """G g G^T, by NumPy or by JAX: [P, C, K]."""
+    kernel_PQ = np.kron(transforms(m).kernel, transforms(m).kernel).astype(w_hwCK.dtype)
+    return (kernel_PQ @ w_hwCK.reshape(KERNEL**2, -1)).reshape(-1, *w_hwCK.shape[2:])
+
+
+def _pixels(y_PTK: jax.Array, shape: tuple[int, ...], m: int) -> jax.Array:
+    """A^T y A of the tiles of images [N, H, W, C] of this shape: [N, H, W, K]."""
+    n, height, width, _ = shape
+    y_QTK = _both_axes(transforms(m).output, y_PTK.dtype) @ y_PTK.reshape(len(y_PTK), -1)
     down, across = _grid(height, width, m)
     y = y_QTK.reshape(m, m, n, down, across, -1).transpose(2, 3, 0, 4, 1, 5)
-    y_NHWK = y.reshape(n, down * m, across * m, -1)[:, :height, :width]
-    # An empty array carries the shape of the images.
-    return y_NHWK, (x_PTC, w_PCK, jnp.zeros((0, height, width, 0)))
+    return y.reshape(n, down * m, across * m, -1)[:, :height, :width]
 
 
 def _backward(

@@ -5,12 +5,9 @@ and what is printed is the median time of a step and its ratio to the whole.
 """
 
 import argparse
-import itertools
-import os
 import statistics
-import subprocess
-import sys
-import time
+
+import turns
 
 VARIANTS = (
     "everything",
@@ -86,45 +83,23 @@ def work(variant):
         jitted = step.make_train_step(module, tx, training, weights, lambda fed, key: fed, devices)
         key = state.make_key(0, devices)
         compiled = jitted.lower(current, fed, key).compile()
-    for seconds in itertools.chain([2.0], (1.0 for _ in sys.stdin)):
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            current, _ = compiled(current, fed, key)
-            jax.block_until_ready(current)
-            steps += 1
-        print((time.perf_counter() - began) / steps, flush=True)
+
+    def one():
+        nonlocal current
+        current, _ = compiled(current, fed, key)
+        jax.block_until_ready(current)
+
+    turns.answer(one)
 
 
 def main(rounds):
     """Run every variant in turn and print the table."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
-        "JAX_PLATFORMS": "cpu"
-    }
-    children = {
-        variant: subprocess.Popen(
-            [sys.executable, __file__, "--variant", variant],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for variant in VARIANTS
-    }
-    for child in children.values():
-        child.stdout.readline()  # warm
-    times = {variant: [] for variant in VARIANTS}
-    for _ in range(rounds):
-        for variant, child in children.items():
-            print(file=child.stdin, flush=True)
-            times[variant].append(float(child.stdout.readline()))
+    times = turns.measure(__file__, VARIANTS, rounds)
     whole = times[VARIANTS[0]]
     print(f"{'':42} {'ms a step':>10} {'ratio':>8}   (batch 64, median of {rounds} rounds)")
     for variant, seconds in times.items():
         ratio = statistics.median(a / b for a, b in zip(seconds, whole, strict=True))
         print(f"{variant:42} {1000 * statistics.median(seconds):10.1f} {ratio:7.2f}x")
-    for child in children.values():
-        child.stdin.close()
-        child.wait()
 
 
 if __name__ == "__main__":

@@ -218,12 +218,40 @@ def test_plain_is_lax_on_every_platform():
     assert counts(block, x, w, platform="cpu") == {"dot_general"}  # and only within
 
 
-@pytest.mark.parametrize(("n", "products"), [(1, 1), (4, 3)])
+@pytest.mark.parametrize(("n", "products"), [(1, 1), (3, 3)])
 def test_few_tiles_take_one_product_of_patches(n, products):
     # Winograd's are of the kernel, of the tiles with it, and of the result.
     x, w = normal(0, n, 8, 8, 16), normal(1, 3, 3, 16, 4)
     text = jax.jit(ours).trace(x, w).lower(lowering_platforms=("cpu",)).as_text()
     assert text.count("stablehlo.dot_general") == products
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "products"),
+    [(1, 8, 2), (1, 6, 2), (2, 3, 1), (4, 3, 2), (1, 1, 1)],
+)
+def test_frozen_kernels_are_transformed_beforehand(n, side, products):
+    # Of Winograd's the tiles' with the kernel and that of the result; few tiles: of patches.
+    x, w = normal(0, n, side, side, 16), np.asarray(normal(1, 3, 3, 16, 4))
+
+    def known(x):
+        with lowering.frozen():
+            return ours(x, w)
+
+    lowered = jax.jit(known).trace(x).lower(lowering_platforms=("cpu",))
+    assert lowered.as_text().count("stablehlo.dot_general") == products
+    assert counts(known, x, platform="tpu") == {"convolution"}
+    found = with_gradients(known, jnp.ones((n, side, side, 4)), x)
+    wanted = with_gradients(lambda x: plain(x, w), jnp.ones((n, side, side, 4)), x)
+    assert max(differences(found, wanted)) < 1e-5
+
+
+def test_frozen_leaves_arguments_alone():
+    x, w = normal(0, 1, 6, 6, 16), normal(1, 3, 3, 16, 4)
+    assert jax.jit(ours).trace(x, w).lower().as_text().count("stablehlo.dot_general") == 1
+    with lowering.frozen():
+        text = jax.jit(lambda x, w: ours(x, w)).trace(x, w).lower().as_text()
+    assert text.count("stablehlo.dot_general") == 1
 
 
 SAME = {"window_strides": (1, 1), "padding": "SAME", **LAYOUT}
