@@ -70,7 +70,7 @@ class Preprocess:
         """
         if not data:
             raise BadImage("zero bytes")
-        extension = PurePosixPath(name).suffix.lower()
+        extension = PurePosixPath(name).suffix.lower() if name else ""
         try:
             # formats= keeps Pillow's many other readers, and their surprises, away.
             image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
@@ -94,7 +94,10 @@ class Preprocess:
 
     def convert(self, image: Image.Image) -> np.ndarray:
         """Convert and resize an image of any mode: uint8 [image_size, image_size, channels]."""
-        square = _eight_bit(image).convert("L" if self.channels == 1 else "RGB")
+        square = _eight_bit(image)
+        mode = "L" if self.channels == 1 else "RGB"
+        if square.mode != mode:  # a copy else
+            square = square.convert(mode)
         if square.size != (self.image_size, self.image_size):
             # Pillow's resize is antialiased: the support grows with the reduction.
             square = square.resize((self.image_size,) * 2, Image.Resampling.BILINEAR)

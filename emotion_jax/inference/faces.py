@@ -45,10 +45,11 @@ class WholeImage:
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
         """One face an image."""
-        return [
-            [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), 1.0, None, True)]
-            for image in images
-        ]
+        return [self.find(image.shape[1], image.shape[0]) for image in images]
+
+    def find(self, width: int, height: int) -> list[Detection]:
+        """The face of an image of this size."""
+        return [Detection((0.0, 0.0, float(width), float(height)), 1.0, None, True)]
 
 
 class Mtcnn:
@@ -142,7 +143,7 @@ def make_detector(name: str, min_face: int = MIN_FACE) -> Detector:
 def find(detector: Detector, image: Image.Image) -> list[Detection]:
     """The faces in an upright image of any mode and size, in its pixels, largest first."""
     if isinstance(detector, WholeImage):  # needs no pixels
-        return detector.detect([np.broadcast_to(np.uint8(0), (image.height, image.width, 3))])[0]
+        return detector.find(*image.size)
     shrink = max(1.0, max(image.size) / SIDE)
     small = image.convert("RGB")
     if shrink > 1.0:

@@ -1,7 +1,6 @@
 """From whatever a user calls an image to an upright one."""
 
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,7 +31,7 @@ def open_image(source: Any, preprocess: Preprocess) -> Image.Image:
     """
     if isinstance(source, str | PathLike):
         # The content says what it is: many a photograph on the web has the wrong extension.
-        return preprocess.open(_read(Path(source)))
+        return preprocess.open(_read(source))
     if isinstance(source, bytes | bytearray | memoryview):
         return preprocess.open(bytes(source))
     if isinstance(source, np.ndarray):
@@ -57,9 +56,10 @@ def name_of(source: Any) -> str:
     return str(source) if isinstance(source, str | PathLike) else f"the {type(source).__name__}"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | PathLike[str]) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except ValueError as error:  # a NUL in the name
         raise BadImage(f"unreadable ({error})") from None
     except OSError as error:

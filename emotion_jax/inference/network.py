@@ -15,6 +15,9 @@ from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training.predict import BATCH_SIZE, log_probabilities, make_predict
 from emotion_jax.training.trained import Trained
 
+# On a CPU more images at a time are slower: the temporaries of a program leave the caches, and
+# from 32 MB on glibc maps them anew in each call (see allocator.py).
+CPU_BATCH_SIZE = 32
 FEW = 8  # images a device, up to which a CPU's program has the parameters within
 
 
@@ -37,15 +40,22 @@ def frozen(module: nn.Module, variables: Any) -> Callable[[jax.Array], jax.Array
 
 
 class Network:
-    """Faces in, calibrated probabilities out. Any number of threads may call one at once."""
+    """Faces in, calibrated probabilities out. Any number of threads may call one at once.
+
+    Attributes:
+      batch_size: faces that the devices see at a time, at most.
+    """
 
     def __init__(self, trained: Trained) -> None:
         """Put the checkpoint's arrays on the devices; nothing is compiled yet."""
         self._classes = len(trained.classes)
         self._mesh = mesh_lib.make()
+        is_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        self.batch_size = CPU_BATCH_SIZE if is_cpu else BATCH_SIZE
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
         heat = trained.temperature
-        # Evaluation's own program, so that its bits are evaluation's too.
+        # Evaluation's own program: but for the rounding, which the size of a batch has a hand in,
+        # its results are evaluation's too.
         self._many: Any = make_predict(trained.module, self._mesh, temperature=heat)
         logits = frozen(trained.module, trained.variables)
         self._few: Any = jax.jit(
@@ -57,21 +67,34 @@ class Network:
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
         """Of uint8 [N, S, S, C] float64 [N, K], as evaluation has them; rows sum to 1."""
-        logs = [np.empty((0, self._classes), np.float32)]
-        for start in range(0, len(faces), BATCH_SIZE):
-            logs.append(self._log_probabilities(faces[start : start + BATCH_SIZE]))
-        probs = np.exp(np.concatenate(logs).astype(np.float64))
-        return probs / probs.sum(axis=1, keepdims=True)
+        return self.begin(faces)()
 
-    def _log_probabilities(self, faces: np.ndarray) -> np.ndarray:
-        """Of at most BATCH_SIZE faces, padded to the next power of two."""
+    def begin(self, faces: np.ndarray) -> Callable[[], np.ndarray]:
+        """Have the devices begin; what is returned waits for them and is ``probabilities``."""
+        parts = [faces[i : i + self.batch_size] for i in range(0, len(faces), self.batch_size)]
+        logs: list[Any] = []
+        for part in parts:
+            logs.append(self._log_probabilities(part))
+            if len(logs) > 1:  # one behind: two parts at a time have memory for temporaries
+                logs[-2] = np.asarray(logs[-2])
+
+        def end() -> np.ndarray:
+            rows = [np.asarray(one)[: len(part)] for one, part in zip(logs, parts, strict=True)]
+            rows.append(np.empty((0, self._classes), np.float32))
+            probs = np.exp(np.concatenate(rows).astype(np.float64))
+            return probs / probs.sum(axis=1, keepdims=True)
+
+        return end
+
+    def _log_probabilities(self, faces: np.ndarray) -> jax.Array:
+        """Of at most ``batch_size`` faces, padded to the next power of two; so is the result."""
         size = self._bucket(len(faces))
         padded = np.zeros((size, *faces.shape[1:]), np.uint8)
         padded[: len(faces)] = faces
         with self._lock:
             if size not in self._compiled:
                 self._compiled[size] = self._compile(padded)
-        return np.asarray(self._compiled[size](padded))[: len(faces)]
+        return self._compiled[size](padded)
 
     def _compile(self, faces: np.ndarray) -> Callable[[np.ndarray], jax.Array]:
         """The program for so many faces uint8 [N, S, S, C], to log-probabilities [N, K]."""

@@ -1,6 +1,7 @@
 """From images to the expressions of the faces in them."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,7 @@ from emotion_jax.training.trained import Trained
 
 # Photographs of phones have 50 million pixels; Pillow warns of bombs from 89 million.
 PIXEL_CAP = 80_000_000
-FACES = 256  # that are gathered before the network sees them
-PHOTOGRAPHS = 32  # that are at most: to find their faces takes far longer than the network
+PHOTOGRAPHS = 32  # gathered for the network at most: to find their faces takes far longer
 WORKERS = 4  # threads that read images and look for faces
 
 
@@ -42,10 +42,10 @@ class Result:
 
 @dataclass(frozen=True)
 class _Found:
-    """An image, seen by the detector. crops: uint8 [n, S, S, C]."""
+    """An image, seen by the detector. crops: uint8 [S, S, C] of each face."""
 
-    detections: Sequence[Detection]
-    crops: np.ndarray
+    detections: Sequence[Detection] = ()
+    crops: Sequence[np.ndarray] = ()
     error: str | None = None
 
 
@@ -138,20 +138,22 @@ class Recognizer:
         """As ``predict`` for an iterator, but what cannot be read is a result with its reason.
 
         Args:
-          sources: images; taken ahead of the results, by 4 * workers + chunk at most.
-          chunk: images that are gathered for the network at a time, at most; None: FACES where
-            each image is one, or else PHOTOGRAPHS.
+          sources: images; taken ahead of the results, by 4 * workers + 2 * chunk at most.
+          chunk: images that are gathered for the network at a time, at most; None: what it takes
+            where each image is one face, or else PHOTOGRAPHS.
           workers: threads that read images and look for faces.
         """
         if chunk is None:
-            chunk = FACES if isinstance(self._detector, WholeImage) else PHOTOGRAPHS
-        seen = in_order(self._find, sources, workers)
-        for batch in _batches(seen, chunk):
-            crops = np.concatenate([one.crops for one in batch])
-            probs = iter(self._network.probabilities(crops))
-            for one in batch:
-                said = zip(one.detections, probs, strict=False)  # those of this image, no more
-                yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
+            whole = isinstance(self._detector, WholeImage)
+            chunk = self._network.batch_size if whole else PHOTOGRAPHS
+        begun: deque[tuple[list[_Found], Callable[[], np.ndarray]]] = deque()
+        for batch in self._batches(in_order(self._find, sources, workers), chunk):
+            crops = self._stacked([crop for one in batch for crop in one.crops])
+            begun.append((batch, self._network.begin(crops)))
+            if len(begun) > 1:  # while the devices are at work on this one
+                yield from self._named(*begun.popleft())
+        for last in begun:
+            yield from self._named(*last)
 
     def predict_boxes(self, source: Any, boxes: Sequence[Box]) -> list[Face]:
         """Name the expressions of faces that were found by someone else.
@@ -169,7 +171,7 @@ class Recognizer:
         found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
         if found.error is not None:
             raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
-        rows = self._network.probabilities(found.crops)
+        rows = self._network.probabilities(self._stacked(found.crops))
         return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
@@ -205,16 +207,38 @@ class Recognizer:
 
     def _seen(self, source: Any, find: Callable[[Image.Image], Sequence[Detection]]) -> _Found:
         """Read an image and cut out its faces; the image itself is not kept."""
-        size, channels = self.preprocess.image_size, self.preprocess.channels
-        none = np.empty((0, size, size, channels), np.uint8)
         try:
             image = images.open_image(source, self.preprocess)
         except BadImage as error:
-            return _Found((), none, str(error))
+            return _Found(error=str(error))
         found = find(image)
         views = (framing.cut(image, detection, self._framing) for detection in found)
-        crops = [self.preprocess.convert(view) for view in views]
-        return _Found(found, np.stack(crops) if crops else none)
+        return _Found(found, [self.preprocess.convert(view) for view in views])
+
+    def _batches(self, found: Iterable[_Found], chunk: int) -> Iterator[list[_Found]]:
+        """Images in a row, until there are ``chunk`` of them or as many faces as are taken."""
+        batch: list[_Found] = []
+        faces = 0
+        for one in found:
+            batch.append(one)
+            faces += len(one.crops)
+            if len(batch) >= chunk or faces >= self._network.batch_size:
+                yield batch
+                batch, faces = [], 0
+        if batch:
+            yield batch
+
+    def _stacked(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """What the network takes, of any number of faces: uint8 [n, S, S, C]."""
+        size, channels = self.preprocess.image_size, self.preprocess.channels
+        return np.array(crops, np.uint8).reshape(-1, size, size, channels)
+
+    def _named(self, batch: list[_Found], end: Callable[[], np.ndarray]) -> Iterator[Result]:
+        """The images of a batch that the network has begun with."""
+        probs = iter(end())
+        for one in batch:
+            said = zip(one.detections, probs, strict=False)  # those of this image, no more
+            yield Result(tuple(self.face(*found[:3], row) for found, row in said), one.error)
 
     def face(
         self, box: Box, det_score: float, landmarks: np.ndarray | None, probs: np.ndarray
@@ -230,17 +254,3 @@ class Recognizer:
             probs=dict(zip(self.classes, plain(probs), strict=True)),
             abstained=bool(probs[best] < self.abstain_below),
         )
-
-
-def _batches(found: Iterator[_Found], chunk: int) -> Iterator[list[_Found]]:
-    """Images in a row, until there are ``chunk`` of them or FACES faces."""
-    batch: list[_Found] = []
-    faces = 0
-    for one in found:
-        batch.append(one)
-        faces += len(one.crops)
-        if len(batch) >= chunk or faces >= FACES:
-            yield batch
-            batch, faces = [], 0
-    if batch:
-        yield batch

@@ -17,8 +17,8 @@ from emotion_jax.inference.face import Face
 from emotion_jax.inference.recognizer import Recognizer
 from emotion_jax.inference.tracks import PATIENCE, Track, Tracker
 
-# Frames that are in memory at a time: 4 * WORKERS + CHUNK (see Recognizer.results).
-WORKERS, CHUNK = 2, 8
+# Frames that are in memory at a time: 4 * WORKERS + 2 * CHUNK (see Recognizer.results).
+WORKERS, CHUNK = 2, 4
 
 
 class Frame(NamedTuple):

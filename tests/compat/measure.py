@@ -20,7 +20,7 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from emotion_jax import Recognizer, xla
+from emotion_jax import Recognizer, allocator, xla
 
 ROUNDS = 3
 
@@ -88,6 +88,7 @@ def main():
     parser.add_argument("--checkpoints", nargs="*", default=["ferplus"])
     args = parser.parse_args()
     xla.set_flags()  # before JAX starts
+    allocator.keep_freed_memory()  # for the peer as well
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from fer.fer import FER
 
