@@ -168,7 +168,11 @@ def test_training_on_cpu_is_matrix_products_alone():
 
     stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), variables["batch_stats"])
     traced = jax.jit(jax.grad(loss)).trace(variables["params"], x)
-    cpu, tpu = (traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu"))
+    cpu, cuda, tpu = (
+        traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")
+    )
     for slow in ("stablehlo.convolution", "stablehlo.select_and_scatter"):
         assert slow not in cpu
-        assert slow in tpu
+        assert slow in cuda
+    assert "stablehlo.convolution" in tpu
+    assert "stablehlo.select_and_scatter" not in tpu  # see moments.py
