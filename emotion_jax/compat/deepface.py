@@ -64,8 +64,8 @@ class DeepFace:
         if isinstance(img_path, list | tuple):
             more = (enforce_detection, detector_backend)
             return [DeepFace.analyze(one, "emotion", *more) for one in img_path]
-        image = _image(img_path)
         recognizer = _recognizer(str(DeepFace.checkpoint), BACKENDS[detector_backend])
+        image = recognizer.open(_image(img_path))
         faces = recognizer.predict(image)
         if not faces and enforce_detection:
             shown = img_path if isinstance(img_path, str) else "the image"
@@ -75,13 +75,18 @@ class DeepFace:
             )
         if faces:
             is_found = detector_backend != "skip"
-            return [_analysis(face, is_found) for face in faces]
+            return [_analysis(face, image.size, is_found) for face in faces]
         whole = _recognizer(str(DeepFace.checkpoint), "none").predict(image)
-        return [_analysis(face, is_found=False) for face in whole]
+        return [_analysis(face, image.size, is_found=False) for face in whole]
 
 
-def _analysis(face: Face, is_found: bool) -> dict[str, Any]:
+def _analysis(face: Face, size: tuple[int, int], is_found: bool) -> dict[str, Any]:
     x, y, w, h = (round(edge) for edge in face.box)
+    # Within the image, as there: users cut it out by slices.
+    (x, w), (y, h) = (
+        (max(start, 0), min(start + side, end) - max(start, 0))
+        for start, side, end in ((x, w, size[0]), (y, h, size[1]))
+    )
     eyes: list[Any] = [None, None]
     if face.landmarks is not None:
         eyes = [tuple(round(value) for value in place) for place in face.landmarks[1::-1].tolist()]

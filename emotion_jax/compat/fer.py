@@ -62,7 +62,7 @@ class FER:
           and two decimals; an empty list where there is none.
 
         Raises:
-          UserError: the image cannot be read.
+          UserError: the image cannot be read, or a rectangle holds nothing of it.
         """
         image = rgb(img)
         if face_rectangles is None:

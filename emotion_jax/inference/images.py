@@ -13,6 +13,7 @@ from emotion_jax.errors import UserError
 Source: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Image.Image"
 SINGLE = (str, PathLike, bytes, bytearray, memoryview, Image.Image)
 CHANNELS = (1, 3, 4)
+MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV")  # that Pillow converts to what is needed
 
 
 def is_single(source: Any) -> bool:
@@ -38,8 +39,10 @@ def open_image(source: Any, preprocess: Preprocess) -> Image.Image:
         return flat(_from_array(source))
     if isinstance(source, Image.Image):
         try:
-            return flat(source)
-        except Exception as error:  # a file that Pillow has opened but not read yet
+            source.load()  # of a file that Pillow has opened but not read yet
+            image = flat(source)
+            return image if image.mode in MODES else image.convert("RGB")
+        except Exception as error:
             raise BadImage(f"damaged ({error})") from None
     raise refusal(source)
 

@@ -54,8 +54,7 @@ class Network:
         self.batch_size = CPU_BATCH_SIZE if is_cpu else BATCH_SIZE
         self._variables = mesh_lib.put(trained.variables, mesh_lib.replicated(self._mesh))
         heat = trained.temperature
-        # Evaluation's own program: but for the rounding, which the size of a batch has a hand in,
-        # its results are evaluation's too.
+        # Evaluation's own program, so that for batches of one size its bits are evaluation's too.
         self._many: Any = make_predict(trained.module, self._mesh, temperature=heat)
         logits = frozen(trained.module, trained.variables)
         self._few: Any = jax.jit(

@@ -1,6 +1,7 @@
 """From images to the expressions of the faces in them."""
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -166,13 +167,25 @@ class Recognizer:
           A ``Face`` a box, in their order.
 
         Raises:
-          UserError: the image cannot be read.
+          UserError: the image cannot be read, or a box holds nothing of it.
         """
-        found = self._seen(source, lambda _: [Detection(box, 1.0) for box in boxes])
-        if found.error is not None:
-            raise UserError(f"Cannot use {images.name_of(source)}: {found.error}.")
+        image = self.open(source)
+        for number, box in enumerate(boxes):
+            _check_box(box, number, *image.size)
+        found = self._seen(image, lambda _: [Detection(box, 1.0) for box in boxes])
         rows = self._network.probabilities(self._stacked(found.crops))
         return [self.face(*one[:3], row) for one, row in zip(found.detections, rows, strict=True)]
+
+    def open(self, source: Any) -> Image.Image:
+        """One image, as for ``predict``, upright.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        try:
+            return images.open_image(source, self.preprocess)
+        except BadImage as error:
+            raise UserError(f"Cannot use {images.name_of(source)}: {error}.") from None
 
     def probabilities(self, faces: np.ndarray) -> np.ndarray:
         """The network alone.
@@ -253,4 +266,14 @@ class Recognizer:
             score=plain(probs[best]),
             probs=dict(zip(self.classes, plain(probs), strict=True)),
             abstained=bool(probs[best] < self.abstain_below),
+        )
+
+
+def _check_box(box: Box, number: int, image_width: int, image_height: int) -> None:
+    x, y, width, height = box
+    is_within = 0 < width and 0 < height and -width < x < image_width and -height < y < image_height
+    if not (all(map(math.isfinite, box)) and is_within):
+        raise UserError(
+            f"Box {number} is {list(box)}; it has to be x, y, width and height of a part of the "
+            f"image, which has {image_width} x {image_height} pixels."
         )
