@@ -271,7 +271,7 @@ class Recognizer:
 
 def _check_box(box: Box, number: int, image_width: int, image_height: int) -> None:
     x, y, width, height = box
-    is_within = 0 < width and 0 < height and -width < x < image_width and -height < y < image_height
+    is_within = width > 0 and height > 0 and -width < x < image_width and -height < y < image_height
     if not (all(map(math.isfinite, box)) and is_within):
         raise UserError(
             f"Box {number} is {list(box)}; it has to be x, y, width and height of a part of the "

@@ -91,6 +91,17 @@ def test_deepface(photograph, backend):
         assert region["left_eye"][0] - region["right_eye"][0] == pytest.approx(43, abs=3)
 
 
+def test_deepface_regions_lie_within_the_image(photograph):
+    (region,) = (one["region"] for one in DeepFace.analyze(photograph, detector_backend="mtcnn"))
+    x, y = region["x"] + region["w"] // 7, region["y"]
+    edge = photograph[y:, x:]
+    faces = DeepFace.analyze(edge, detector_backend="mtcnn", enforce_detection=False)
+    for part in (face["region"] for face in faces):
+        assert 0 <= part["x"] < part["x"] + part["w"] <= edge.shape[1]
+        assert 0 <= part["y"] < part["y"] + part["h"] <= edge.shape[0]
+    assert faces[0]["face_confidence"] > 0  # one was found
+
+
 def test_deepface_without_a_face():
     empty = np.zeros((60, 80, 3), np.uint8)
     with pytest.raises(ValueError, match="Face could not be detected in"):
@@ -110,6 +121,7 @@ def test_deepface_takes_what_deepface_takes(photograph, tmp_path):
         for source in (path, str(path), uri, file):
             assert DeepFace.analyze(source) == expected
     assert DeepFace.analyze([path, photograph]) == [expected, expected]
+    assert DeepFace.analyze((path,)) == [expected]
     with pytest.raises(ValueError, match="base64"):
         DeepFace.analyze("data:image/png;base64,###")
     with pytest.raises(UserError, match="unreadable"):

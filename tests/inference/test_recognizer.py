@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -224,6 +225,29 @@ def test_boxes_of_ones_own(finder, astronaut):
     ours = finder.predict_boxes(astronaut, [face.box, (0, 0, 50, 50)])
     assert [one.box for one in ours] == [face.box, (0, 0, 50, 50)]
     assert finder.predict_boxes(astronaut, []) == []
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, -5, 10), (0, 0, 0, 10), (math.nan, 0, 5, 5), (512, 0, 5, 5), (-6, 0, 5, 5)]
+)
+def test_a_box_with_nothing_of_the_image(finder, astronaut, box):
+    with pytest.raises(UserError, match=r"^Box 1 is .* which has 512 x 512 pixels\.$"):
+        finder.predict_boxes(astronaut, [(0, 0, 50, 50), box])
+
+
+def test_a_box_far_larger_than_the_image(finder, astronaut):
+    (face,) = finder.predict_boxes(astronaut, [(-1e9, -1e9, 2e9, 2e9)])
+    assert 0 < face.score <= 1
+
+
+def test_a_pillow_image_that_was_opened_and_not_read(of_faces, tmp_path):
+    Image.fromarray(noise(1, shape=(64, 64))[0]).save(tmp_path / "whole.png")
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    with Image.open(tmp_path / "cut.png") as cut:
+        sources = [cut, Image.new("La", (9, 9)), Image.new("LAB", (9, 9)), noise(1)[0]]
+        errors = [result.error or "" for result in of_faces.results(sources)]
+    assert [error.startswith("damaged") for error in errors] == [True, True, False, False]
 
 
 def test_a_table(of_faces):
