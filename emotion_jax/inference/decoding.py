@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ def behind(path: Path, last: float) -> Iterator[Timed]:
     yield from (one for one in _timed(path) if one.time > last)
 
 
-def _timed(path: Path, seek: float | None = None) -> Iterator[Timed]:
+def _timed(path: Path, seek: float | None = None) -> Generator[Timed, None, None]:
     """All frames, or with ``seek`` some that come before that time and all behind, or none."""
     av = pyav()
     try:

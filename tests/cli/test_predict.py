@@ -264,6 +264,17 @@ def test_rows_on_standard_output(finished, astronaut, capsys):
     assert bad["error"] == "unreadable (No such file or directory)"
 
 
+def test_a_terminal_of_another_encoding(finished, tiny_tree, tmp_path, monkeypatch):
+    image = next((tiny_tree / "test" / "sad").iterdir())
+    shutil.copy(image, tmp_path / "é.png")
+    for more in ((), ("--out", tmp_path / "ö.jsonl")):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "ascii"))
+        run(tmp_path / "é.png", "--crop", "--checkpoint", finished, *more)
+        said = raw.getvalue().decode()
+        assert ("\\u00e9.png" in said) if not more else said.endswith("\\xf6.jsonl\n")
+
+
 def test_classes_left_out(finished, tiny_tree, tmp_path):
     image = next((tiny_tree / "test" / "sad").iterdir())
     argv = [image, "--crop", "--checkpoint", finished, "--out"]
