@@ -1,14 +1,19 @@
 """Name the expressions of the faces in images, folders and videos."""
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from emotion_jax.cli import common
 from emotion_jax.config import cache_dir
+
+if TYPE_CHECKING:
+    from emotion_jax.training.trained import Trained
 
 DESCRIPTION = """Name the expressions of the faces in images, folders and videos: a row a face.
 
@@ -75,7 +80,7 @@ def _predict(args: Predict) -> None:
             without=args.without,
             min_face=args.min_face,
         )
-        output = Output(args.out, recognizer.classes)
+        output = Output(args.out, recognizer.classes, _settings(args, detector, recognizer.trained))
         try:
             batch = Batch(recognizer, output, args.annotate, args.fps, args.smooth)
             batch.run(inputs)
@@ -84,4 +89,22 @@ def _predict(args: Predict) -> None:
     if not batch.read:
         raise UserError(f"None of the {len(inputs)} files could be read; the rows say why.")
     if args.out is not None:
-        print(f"{batch.summary()}: {args.out}")
+        out = os.fsencode(args.out).decode("utf-8", "backslashreplace")
+        encoding = sys.stdout.encoding or "utf-8"
+        print(f"{batch.summary()}: {out.encode(encoding, 'backslashreplace').decode(encoding)}")
+
+
+def _settings(args: Predict, detector: str, trained: "Trained") -> dict[str, Any]:
+    """All that the rows depend on besides the files."""
+    from emotion_jax.inference import settings
+
+    return {
+        settings.CHECKPOINT: os.fsencode(args.checkpoint).decode("utf-8", "backslashreplace"),
+        settings.NETWORK: settings.fingerprint(trained),
+        "--detector": detector,
+        "--min-face": args.min_face if detector != "none" else None,
+        "--abstain-below": args.abstain_below,
+        "--without": sorted(args.without),
+        "--fps": args.fps,
+        "--smooth": args.smooth,
+    }

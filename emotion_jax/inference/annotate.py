@@ -3,14 +3,18 @@
 import functools
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from emotion_jax.inference.face import Face
 
 # Okabe and Ito (2008), distinguishable with every common colour blindness; by place of the class.
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#F0E442", "#8C510A")
+MARK = "annotated by emotion_jax"
+REACH = 65_536  # bytes from an end of a file within which the mark is
 UNSURE = "#8a94a6"
 
 
@@ -49,8 +53,29 @@ def draw(image: Image.Image, faces: Sequence[Face], tracks: Sequence[int] = ()) 
 def jpeg(picture: Image.Image) -> bytes:
     """The bytes of a JPEG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
+    picture.save(buffer, "JPEG", quality=90, comment=MARK)
     return buffer.getvalue()
+
+
+def marked_png(data: bytes) -> bytes:
+    """A PNG file that ``is_ours``."""
+    about = PngInfo()
+    about.add_text("Comment", MARK)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(buffer, "PNG", pnginfo=about)
+    return buffer.getvalue()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a JPEG, PNG or MP4 file was drawn by this program, which may draw it again."""
+    # All three have the mark as it is: near their beginning, or MP4 near its end.
+    try:
+        with path.open("rb") as file:
+            first = file.read(REACH)
+            file.seek(max(0, path.stat().st_size - REACH))
+            return MARK.encode() in first + file.read(REACH)
+    except OSError:
+        return False
 
 
 def _contrast(ink: str) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -10,12 +10,13 @@ from tqdm.auto import tqdm
 
 from emotion_jax.data.preprocess import BadImage
 from emotion_jax.files import write_bytes_atomic
-from emotion_jax.inference import annotate, images, video
+from emotion_jax.inference import annotate, images, places, video
 from emotion_jax.inference.recognizer import Recognizer, Result
-from emotion_jax.inference.reel import Reel, film_path
-from emotion_jax.inference.rows import Output, rows_of
+from emotion_jax.inference.reel import Reel
+from emotion_jax.inference.rows import Output, error_row, rows_of
 from emotion_jax.inference.sources import Input
 from emotion_jax.inference.tracks import Track
+from emotion_jax.inference.video import Seen
 from emotion_jax.inference.written import Row
 
 
@@ -26,6 +27,7 @@ class Batch:
       read: files that could be read, those of earlier processes included.
       bad: files that could not.
       faces: found by this process.
+      known: files that were in the output already and are not done again.
     """
 
     def __init__(
@@ -47,24 +49,27 @@ class Batch:
         """
         self._recognizer, self._output = recognizer, output
         self._pictures, self._fps, self._smooth = pictures, fps, smooth
-        self._taken: set[PurePath] = set()
-        self.read = self.bad = self.faces = 0
+        self.read = self.bad = self.faces = self.known = 0
 
     def run(self, inputs: Sequence[Input]) -> None:
         """Look at every file that is not in the output yet.
 
         Raises:
-          UserError: something that is needed is not installed.
+          UserError: something that is needed is not installed, or a picture would take the place
+            of an input or of another's file; then nothing was done.
           OSError: the output or a picture cannot be written.
         """
-        targets = {one.name: self._target(one) for one in inputs}
+        targets = places.targets(inputs)
         todo = []
         for one in inputs:
             known = self._output.before.done.get(one.name)
             if known is None or self._is_open(one):
                 todo.append(one)
             else:
+                self.known += 1
                 self._count(known)
+        if self._pictures is not None:
+            places.check([self._pictures / targets[one.name] for one in todo], todo, inputs)
         # What was begun comes first: its rows are the last in the output.
         todo.sort(key=lambda one: not self._is_open(one))
         for is_video, group in itertools.groupby(todo, lambda one: one.is_video):
@@ -78,7 +83,11 @@ class Batch:
         """One line."""
         bad = f", {self.bad} unreadable" if self.bad else ""
         files, faces = self.read + self.bad, self.faces
-        return f"{files} file{'s'[: files != 1]}, {faces} face{'s'[: faces != 1]} found now{bad}"
+        known = f", {self.known} there already and not done again" if self.known else ""
+        return (
+            f"{files} file{'s'[: files != 1]}, {faces} face{'s'[: faces != 1]} found now"
+            f"{bad}{known}"
+        )
 
     def _is_open(self, one: Input) -> bool:
         """Whether it is a video that an earlier process may have stopped within."""
@@ -97,7 +106,7 @@ class Batch:
         self._count(result.error is None)
         self.faces += len(result.faces)
         if result.error is not None:
-            self._output.write([{"path": one.name, "error": result.error}])
+            self._output.write(error_row(one.name, result.error))
         else:
             self._output.write(rows_of(one.name, result.faces))
 
@@ -109,7 +118,7 @@ class Batch:
             return
         picture = annotate.draw(image, result.faces)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(target.with_name(f"{target.name}.jpg"), annotate.jpeg(picture))
+        write_bytes_atomic(places.picture(target), annotate.jpeg(picture))
 
     def _video(self, one: Input, target: PurePath) -> None:
         film = None if self._pictures is None else self._pictures / target
@@ -117,21 +126,28 @@ class Batch:
         if self._is_open(one):
             before = self._output.before
             is_failed = before.last[-1].get("error") is not None
-            if is_failed or (film is not None and film_path(film).exists()):
+            if is_failed or (film is not None and places.film(film).exists()):
+                self.known += 1
                 self._count(before.done[one.name])
                 return
             if film is None:
                 after = _resume(before.last, before.next_track)
             else:  # half a film is of no use
                 self._output.forget_last()
+        if film is not None:  # it shall be there when it is finished, and not before
+            places.film(film).unlink(missing_ok=True)
+        given = 0
         try:
-            self._frames(one, after, film)
+            for _ in self._frames(one, after, film):
+                given += 1
+            if not given and after is None:
+                raise BadImage("no frame in it can be decoded")
             self._count(True)
         except BadImage as error:
-            self._output.write([{"path": one.name, "error": str(error)}])
-            self._count(after is not None)
+            self._output.write(error_row(one.name, str(error)))
+            self._count(given > 0 or after is not None)
 
-    def _frames(self, one: Input, after: video.Resume | None, film: Path | None) -> None:
+    def _frames(self, one: Input, after: video.Resume | None, film: Path | None) -> Iterator[Seen]:
         seen = video.recognize(self._recognizer, one.path, self._fps, self._smooth, after)
         total = video.length(one.path, self._fps)
         reel = None if film is None else Reel(film, self._recognizer.classes)
@@ -142,21 +158,11 @@ class Batch:
                 self.faces += len(frame.faces)
                 where = (frame.frame.number, frame.frame.time)
                 self._output.write(rows_of(one.name, frame.faces, *where, frame.tracks))
+                yield frame
 
     def _count(self, is_read: bool) -> None:
         self.read += is_read
         self.bad += not is_read
-
-    def _target(self, one: Input) -> PurePath:
-        """Where its pictures go, below the folder for them and without an extension."""
-        plain = one.relative.with_suffix("")
-        target = plain
-        for i in itertools.count(2):
-            if target not in self._taken:
-                break
-            target = plain.with_name(f"{plain.name}-{i}")
-        self._taken.add(target)
-        return target
 
 
 def _resume(rows: Sequence[Row], next_track: int) -> video.Resume:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from emotion_jax.files import write_bytes_atomic
-from emotion_jax.inference import annotate
+from emotion_jax.inference import annotate, places
 from emotion_jax.inference.timeline import Timeline
 from emotion_jax.inference.video import Seen, pyav
 
@@ -31,7 +31,7 @@ class Reel:
         picture = annotate.draw(Image.fromarray(seen.frame.image), seen.faces, seen.tracks)
         if self._film is None:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._film = Film(film_path(self._target), *picture.size)
+            self._film = Film(places.film(self._target), *picture.size)
             self._start = seen.frame.time
         self._film.add(picture, seen.frame.time - self._start)
         for face, track in zip(seen.faces, seen.tracks, strict=True):
@@ -46,14 +46,9 @@ class Reel:
         if kind is not None:
             self._film.abandon()
             return
-        chart = self._timeline.png(self._target.name)
-        write_bytes_atomic(self._target.with_name(f"{self._target.name}-timeline.png"), chart)
+        chart = annotate.marked_png(self._timeline.png(self._target.name))
+        write_bytes_atomic(places.chart(self._target), chart)
         self._film.close()
-
-
-def film_path(target: Path) -> Path:
-    """Where the film of ``target`` is, once it is finished."""
-    return target.with_name(f"{target.name}.mp4")
 
 
 class Film:
@@ -66,6 +61,7 @@ class Film:
         self._temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
         self._size = max(2, width // 2 * 2), max(2, height // 2 * 2)
         self._file = self._av.open(str(self._temporary), "w", format="mp4")
+        self._file.metadata["comment"] = annotate.MARK
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         stream: Any = self._file.add_stream(codec, rate=30)
         stream.width, stream.height = self._size

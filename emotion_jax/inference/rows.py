@@ -1,18 +1,16 @@
 """The output of scripts/predict.py: a row a face, as JSON lines or CSV."""
 
-import csv
-import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from emotion_jax.errors import UserError
-from emotion_jax.inference import written
+from emotion_jax.inference import settings, written
 from emotion_jax.inference.face import Face
-from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row
+from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row, csv_line
 
 
 def rows_of(
@@ -45,6 +43,11 @@ def rows_of(
     return rows
 
 
+def error_row(path: str, error: str) -> list[Row]:
+    """The row of a file that could not be read, and why, in one line."""
+    return [{"path": path, "error": " ".join(error.split())}]
+
+
 class Output:
     """Where the rows go: a file that is gone on with, or standard output.
 
@@ -52,11 +55,23 @@ class Output:
       before: what an earlier process has written there.
     """
 
-    def __init__(self, path: Path | None, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        classes: Sequence[str],
+        settings_now: Mapping[str, Any] | None = None,
+    ) -> None:
         """Open ``path``, read what is there and cut what was not written to its end.
 
+        Args:
+          path: FILE.jsonl or FILE.csv; None: standard output.
+          classes: in the order of the probabilities.
+          settings_now: what the rows are made with; kept beside ``path`` and compared with what
+            those there were made with.
+
         Raises:
-          UserError: it is no such output, or one of other classes, or its extension is unknown.
+          UserError: it is no such output, or one of other classes or settings, or its extension is
+            unknown.
           OSError: it cannot be written.
         """
         self._classes = tuple(classes)
@@ -71,11 +86,23 @@ class Output:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self.before = written.read(path, self._classes)
-            if path.stat().st_size > self.before.end:
-                os.truncate(path, self.before.end)
+        if settings_now is not None:
+            self._keep(path, settings_now)
+        if path.exists() and path.stat().st_size > self.before.end:
+            os.truncate(path, self.before.end)
         self._file = path.open("a", encoding="utf-8", newline="")
         if self._is_csv and not self.before.end:
-            self._write(_line([*BEFORE, *self._classes, *AFTER]))
+            self._write(csv_line([*BEFORE, *self._classes, *AFTER]))
+
+    def _keep(self, path: Path, settings_now: Mapping[str, Any]) -> None:
+        if not self.before.done:
+            settings.write(path, settings_now)
+        elif not settings.check(path, settings_now):
+            print(
+                f"{path} does not say what its rows were made with; those that follow may have "
+                "other settings.",
+                file=sys.stderr,
+            )
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add the rows of one image or frame; they reach the file together."""
@@ -97,15 +124,11 @@ class Output:
 
     def _text(self, row: Row) -> str:
         if not self._is_csv:
-            return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+            # A terminal or pipe may have any encoding; our files are UTF-8.
+            is_ascii = self._path is None
+            return json.dumps(row, ensure_ascii=is_ascii, allow_nan=False) + "\n"
         values = {**row, **dict(zip(BOX, row.get("box", ()), strict=False))}
         probs = row.get("probs", {})
         cells = [values.get(name) for name in BEFORE]
         cells += [probs.get(name) for name in self._classes]
-        return _line(cells + [values.get(name) for name in AFTER])
-
-
-def _line(cells: Sequence[Any]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+        return csv_line(cells + [values.get(name) for name in AFTER])

@@ -49,7 +49,8 @@ def collect(paths: Sequence[Path], without: Iterable[Path] = ()) -> list[Input]:
     for path in paths:
         files = _inside(path, leave_out) if path.is_dir() else [path]
         for file in files:
-            name = os.fsencode(file).decode("utf-8", "backslashreplace").replace("\n", "\\n")
+            name = os.fsencode(file).decode("utf-8", "backslashreplace")
+            name = name.replace("\n", "\\n").replace("\r", "\\r")
             relative = file.relative_to(path) if file != path else PurePath(file.name)
             is_video = file.suffix.lower() in VIDEOS
             found.setdefault(name, Input(name, file, relative, is_video))

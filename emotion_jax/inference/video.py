@@ -5,14 +5,12 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from emotion_jax.data.preprocess import BadImage
-from emotion_jax.errors import UserError
+from emotion_jax.inference.decoding import behind, pyav
 from emotion_jax.inference.face import Face
 from emotion_jax.inference.recognizer import Recognizer
 from emotion_jax.inference.tracks import PATIENCE, Track, Tracker
@@ -93,7 +91,8 @@ def frames(path: Path, fps: float = 0.0, after: Resume | None = None) -> Iterato
     """Decode a video, upright, one frame at a time.
 
     The time is the frame's own presentation timestamp, so that it is right where frames come at a
-    variable rate. Packets that are damaged are passed over.
+    variable rate; AVI with B-frames has none, there frames are counted at the mean rate. Packets
+    that are damaged are passed over.
 
     Args:
       path: of the video.
@@ -104,31 +103,16 @@ def frames(path: Path, fps: float = 0.0, after: Resume | None = None) -> Iterato
       BadImage: it cannot be read.
       UserError: PyAV is not installed.
     """
-    av = pyav()
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise BadImage(f"not a video that can be read ({_reason(error)})") from None
-    with container:
-        if not container.streams.video:
-            raise BadImage("no video in it")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
-        number, last = (after.number, after.time) if after else (-1, -math.inf)
-        slot = _slot(last, start, fps)
-        if after is not None:
-            _seek(av, container, stream, last)
-        for frame in _decoded(av, container, stream):
-            time = _time(frame, stream, number + 1)
-            if time <= last:
+    number, last = (after.number, after.time) if after else (-1, -math.inf)
+    slot = None
+    for frame, time, start in behind(path, last):
+        number += 1
+        if fps:
+            slot = _slot(last, start, fps) if slot is None else slot
+            if _slot(time, start, fps) <= slot:
                 continue
-            number += 1
-            if fps:
-                if _slot(time, start, fps) <= slot:
-                    continue
-                slot = _slot(time, start, fps)
-            yield Frame(number, time, _upright(frame))
+            slot = _slot(time, start, fps)
+        yield Frame(number, time, _upright(frame))
 
 
 def length(path: Path, fps: float = 0.0) -> int | None:
@@ -149,54 +133,8 @@ def _slot(time: float, start: float, fps: float) -> float:
     return math.floor((time - start) * fps + 1e-6)
 
 
-def _time(frame: Any, stream: Any, number: int) -> float:
-    if frame.pts is not None:
-        return float(frame.pts * Fraction(frame.time_base))
-    return float(number / (stream.average_rate or 25))  # a raw stream, without timestamps
-
-
-def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            yield from packet.decode()
-        except av.error.EOFError:
-            return
-        except av.error.InvalidDataError:
-            continue
-        except (av.error.FFmpegError, ValueError) as error:
-            raise BadImage(f"a damaged video ({_reason(error)})") from None
-
-
-def _seek(av: Any, container: Any, stream: Any, time: float) -> None:
-    with contextlib.suppress(av.error.FFmpegError):  # then it is decoded from its beginning
-        container.seek(int(time / stream.time_base), stream=stream)
-
-
 def _upright(frame: Any) -> np.ndarray:
     """RGB, turned as the file says: telephones store portraits lying on their side."""
     image = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def pyav() -> Any:
-    """The module ``av``.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise UserError(
-            'Reading video needs PyAV; install it: pip install "emotion-jax[video]".'
-        ) from None
-    return av

@@ -1,6 +1,7 @@
 """What an earlier process has written: which files are done, and where to go on."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ Row = dict[str, Any]
 BOX = ("x", "y", "width", "height")
 BEFORE = ("path", "frame", "time", *BOX, "det_score", "label", "score")  # CSV: before the classes
 AFTER = ("abstained", "track", "faces", "error")  # and behind them
+KNOWN = frozenset((*BEFORE, *AFTER, "box", "probs", "landmarks"))
+JSON_START = b'{"path": '
 MEMORY = 60.0  # seconds of a video whose rows are kept, for its tracks
 
 
@@ -60,24 +63,29 @@ def read(path: Path, classes: Sequence[str]) -> Written:
     group: list[Row] = []
     size = 0
     parse: Callable[[str], Row] = _from_json
+    start = JSON_START
     with path.open("rb") as file:
         if path.suffix.lower() == ".csv":
-            header = file.readline()
             names = [*BEFORE, *classes, *AFTER]
+            start = csv_line(names).encode()
+            header = file.readline()
+            if not (start.startswith(header) or _cells(header) == names):
+                raise _foreign(path, 1)
             if header.endswith(b"\n"):
-                if next(csv.reader([header.decode("utf-8", "replace")])) != names:
-                    raise _foreign(path, 1)
                 result.end = result.start = len(header)
-            parse = _csv_parser(names, classes)
+            parse, start = _csv_parser(names, classes), b""
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
+                # Half a row of a killed process is to be cut, and nothing else.
+                if not (line.startswith(start) or start.startswith(line)):
+                    raise _foreign(path, number)
                 break
             try:
                 row = parse(line.decode())
                 if "probs" in row and list(row["probs"]) != list(classes):
                     raise ValueError
                 wanted = max(1, row.get("faces") or 1)
-            except (ValueError, KeyError, TypeError, StopIteration):
+            except (ValueError, KeyError, TypeError, StopIteration, csv.Error):
                 raise _foreign(path, number) from None
             group.append(row)
             size += len(line)
@@ -85,6 +93,20 @@ def read(path: Path, classes: Sequence[str]) -> Written:
                 result.add(group, size)
                 group, size = [], 0
     return result
+
+
+def _cells(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader([line.decode("utf-8", "replace")]), [])
+    except csv.Error:
+        return []
+
+
+def csv_line(cells: Sequence[Any]) -> str:
+    """A row of CSV, its end included."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
 
 
 def _foreign(path: Path, line: int) -> UserError:
@@ -96,7 +118,7 @@ def _foreign(path: Path, line: int) -> UserError:
 
 def _from_json(line: str) -> Row:
     row = json.loads(line)
-    if not isinstance(row["path"], str):
+    if not isinstance(row["path"], str) or not row.keys() <= KNOWN:
         raise ValueError
     return row
 

@@ -201,6 +201,55 @@ def test_a_video(finished, tmp_path, capsys):
         assert [row["frame"] for row in csv.DictReader(file)] == ["0", "5", "10"]
 
 
+def test_originals_are_not_written_over(finished, astronaut, tmp_path, capsys, monkeypatch):
+    Image.open(astronaut).save(tmp_path / "photo.jpg")
+    film(tmp_path / "film.mp4", 2)
+    Image.open(astronaut).crop((140, 30, 300, 200)).save(tmp_path / "other.png")
+    monkeypatch.chdir(tmp_path)
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    argv = ("--checkpoint", finished, "--annotate")
+    for inputs in (tmp_path, "photo.jpg", "film.mp4"):
+        sentence = refused(capsys, inputs, *argv, ".")
+        assert "take the place of an input" in sentence
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    run("other.png", *argv, ".")
+    run("other.png", *argv, ".")  # ours may be drawn again
+    (tmp_path / "other.jpg").write_bytes(whole[tmp_path / "photo.jpg"])
+    assert "other.jpg is there already" in refused(capsys, "other.png", *argv, ".")
+    assert (tmp_path / "other.jpg").read_bytes() == whole[tmp_path / "photo.jpg"]
+
+
+def test_a_video_without_a_frame(finished, tmp_path, capsys):
+    path = film(tmp_path / "film.mp4", 3)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"mdat") + 4
+    size = int.from_bytes(data[begin - 8 : begin - 4], "big") - 8
+    data[begin : begin + size] = bytes(size)
+    path.write_bytes(data)
+    argv = (path, "--checkpoint", finished, "--out", tmp_path / "out.jsonl")
+    for _ in range(2):
+        assert "None of the 1 files could be read" in refused(capsys, *argv)
+        assert read(tmp_path / "out.jsonl") == [
+            {"path": str(path), "error": "no frame in it can be decoded"}
+        ]
+
+
+def test_an_output_of_other_settings_is_not_gone_on_with(finished, tiny_tree, tmp_path, capsys):
+    images = sorted((tiny_tree / "test" / "sad").iterdir())[:3]
+    argv = ["--crop", "--checkpoint", finished, "--out", tmp_path / "out.csv"]
+    run(*images[:2], *argv)
+    whole = (tmp_path / "out.csv").read_bytes()
+    for more, sentence in (
+        (("--fps", 2), "--fps 0.0, not 2.0"), (("--abstain-below", 0.5), "--abstain-below 0.0"),
+    ):  # fmt: skip
+        assert f"was made with {sentence}" in refused(capsys, *images, *argv, *more)
+    haar = refused(capsys, *images, *argv[1:], "--detector", "haar")
+    assert "--detector none, not haar" in haar
+    assert (tmp_path / "out.csv").read_bytes() == whole
+    run(*images, *argv)
+    assert "2 there already and not done again" in capsys.readouterr().out
+
+
 def test_a_broken_video_is_a_line_and_is_not_tried_again(finished, tmp_path, astronaut):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     argv = [astronaut, tmp_path / "broken.mp4", "--checkpoint", finished, "--out"]
@@ -215,6 +264,17 @@ def test_rows_on_standard_output(finished, astronaut, capsys):
     good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert good["faces"] == 1
     assert bad["error"] == "unreadable (No such file or directory)"
+
+
+def test_a_terminal_of_another_encoding(finished, tiny_tree, tmp_path, monkeypatch):
+    image = next((tiny_tree / "test" / "sad").iterdir())
+    shutil.copy(image, tmp_path / "é.png")
+    for more in ((), ("--out", tmp_path / "ö.jsonl")):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "ascii"))
+        run(tmp_path / "é.png", "--crop", "--checkpoint", finished, *more)
+        said = raw.getvalue().decode()
+        assert ("\\u00e9.png" in said) if not more else said.endswith("\\xf6.jsonl\n")
 
 
 def test_classes_left_out(finished, tiny_tree, tmp_path):

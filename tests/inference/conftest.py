@@ -50,13 +50,17 @@ def astronaut():
 def film(tmp_path):
     """A function that writes a film of pictures at given times, in units of ``time_base``."""
 
-    def write(name, pictures, times, time_base=Fraction(1, 1000)):
+    def write(
+        name, pictures, times, time_base=Fraction(1, 1000), codec="mpeg4", b_frames=0, gop=12
+    ):
         path = tmp_path / name
         height, width = pictures[0].shape[:2]
-        with av.open(str(path), "w") as file:
-            stream = file.add_stream("mpeg4", rate=25)
+        kind = "mpegts" if path.suffix in (".mts", ".m2ts") else None
+        with av.open(str(path), "w", format=kind) as file:
+            stream = file.add_stream(codec, rate=25)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = time_base
+            stream.codec_context.max_b_frames, stream.codec_context.gop_size = b_frames, gop
             for picture, time in zip(pictures, times, strict=True):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = int(time), time_base

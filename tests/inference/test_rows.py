@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from emotion_jax.errors import UserError
 from emotion_jax.inference.face import Face
-from emotion_jax.inference.rows import Output, rows_of
+from emotion_jax.inference.rows import Output, error_row, rows_of
 
 CLASSES = ("sad", "happy")
 
@@ -122,7 +123,11 @@ def test_the_last_file_can_be_forgotten(tmp_path):
     assert path.read_bytes() == kept
 
 
-@pytest.mark.parametrize("text", ["hello\n", "[1]\n", '{"a": 1}\n', '{"path": 1}\n', "null\n"])
+FOREIGN = ["hello\n", "[1]\n", '{"a": 1}\n', '{"path": 1}\n', "null\n", '{"path": "a", "b": 1}\n']
+NO_NEWLINE = ["hello", '{"a": 1}', '{"a', '{"path":1', "path,frame,mine", "1", " "]
+
+
+@pytest.mark.parametrize("text", FOREIGN + NO_NEWLINE)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_another_file_is_not_written_to(tmp_path, text, name):
     path = tmp_path / name
@@ -130,6 +135,33 @@ def test_another_file_is_not_written_to(tmp_path, text, name):
     with pytest.raises(UserError, match="is not an output of"):
         Output(path, CLASSES)
     assert path.read_text() == text
+
+
+def test_a_carriage_return_in_a_name_of_an_older_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    write(path, [rows_of("a\rb.png", [])])
+    with pytest.raises(UserError, match="is not an output of"):
+        Output(path, CLASSES)
+
+
+def test_a_csv_that_a_spreadsheet_has_saved(tmp_path):
+    path = tmp_path / "a.csv"
+    write(path, list(groups())[:4])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(write(path, []).before.done) == 4
+
+
+def test_an_error_is_one_line(tmp_path):
+    assert error_row("a.png", "bad\r\nmarker:\t3\n") == [
+        {"path": "a.png", "error": "bad marker: 3"}
+    ]
+
+
+def test_standard_output_of_another_encoding(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "ascii"))
+    Output(None, CLASSES).write(rows_of("é.png", []))
+    assert json.loads(raw.getvalue())["path"] == "é.png"
 
 
 def test_an_output_of_other_classes(tmp_path):

@@ -35,8 +35,8 @@ def test_a_file_that_is_named_is_taken_as_it_is(tmp_path):
 
 
 def test_a_name_of_any_bytes_is_a_line_of_utf8(tmp_path):
-    for raw in (b"\xff.png", b"two\nlines.png"):
+    for raw in (b"\xff.png", b"two\nlines.png", b"car\rriage.png"):
         with open(os.path.join(os.fsencode(tmp_path), raw), "wb"):
             pass
     found = sorted(one.name.rsplit("/")[-1] for one in collect([tmp_path]))
-    assert found == ["\\xff.png", "two\\nlines.png"]
+    assert found == ["\\xff.png", "car\\rriage.png", "two\\nlines.png"]

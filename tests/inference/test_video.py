@@ -8,7 +8,7 @@ from PIL import Image
 
 from emotion_jax.data.preprocess import BadImage
 from emotion_jax.errors import UserError
-from emotion_jax.inference import video
+from emotion_jax.inference import decoding, video
 
 
 def pictures(n, height=32, width=48):
@@ -87,6 +87,35 @@ def test_going_on_behind_any_frame(film, name, fps, stop):
     assert done + [(frame.number, frame.time) for frame in rest] == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames"),
+    [
+        ("a.mpg", "mpeg1video", 2), ("a.m2ts", "libx264", 3), ("a.mts", "mpeg2video", 2),
+        ("a.avi", "mpeg4", 0), ("b.avi", "mpeg4", 2), ("c.avi", "libx264", 3),
+        ("a.mp4", "libx264", 3), ("a.flv", "libx264", 3),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fps", [0.0, 5.0])
+def test_going_on_in_any_container_loses_no_frame(film, name, codec, b_frames, fps):
+    more = {"codec": codec, "b_frames": b_frames, "gop": 12}
+    moving = np.zeros((60, 120, 160, 3), np.uint8)  # plain grey has few B-frames
+    for i, picture in enumerate(moving):
+        picture[:, : 2 * i + 1] = 200
+    path = film(name, moving, np.arange(60), Fraction(1, 25), **more)
+    assert len(list(video.frames(path))) == 60
+    whole = list(video.frames(path, fps))
+    greys = [frame.image.mean() for frame in whole]
+    np.testing.assert_allclose(greys, [moving[frame.number].mean() for frame in whole], atol=2)
+    times = np.array([frame.time for frame in whole]) - whole[0].time
+    np.testing.assert_allclose(times, [frame.number / 25 for frame in whole], atol=1e-3)
+    for stop in range(0, len(whole), 5 if fps else 9):
+        after = video.Resume(whole[stop].number, whole[stop].time)
+        rest = list(video.frames(path, fps, after))
+        assert [one[:2] for one in rest] == [one[:2] for one in whole[stop + 1 :]]
+        for one, other in zip(rest, whole[stop + 1 :], strict=True):
+            assert one.image.mean() == pytest.approx(other.image.mean(), abs=1)
+
+
 def test_faces_tracks_and_smoothing(finder, astronaut, film):
     views = [astronaut[20:220, 80 + 4 * i : 320 + 4 * i] for i in range(8)]
     views[4] = np.zeros_like(views[4])
@@ -125,8 +154,8 @@ def test_portraits_are_stored_lying_on_their_side(film, monkeypatch):
             self.pts, self.time_base, self.rotation = frame.pts, frame.time_base, 90
             self.to_ndarray = frame.to_ndarray
 
-    decoded = video._decoded
-    monkeypatch.setattr(video, "_decoded", lambda *args: map(Turned, decoded(*args)))
+    decoded = decoding._decoded
+    monkeypatch.setattr(decoding, "_decoded", lambda *args: map(Turned, decoded(*args)))
     (frame,) = video.frames(path)
     assert frame.image.shape == (48, 32, 3)
     # Turned counter-clockwise the left side comes to lie at the bottom.
