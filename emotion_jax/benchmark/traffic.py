@@ -1,8 +1,8 @@
 """Traffic of a compiled TPU program with its memory: what XLA's HLO text says of each kernel.
 
-XLA's own sum ("bytes accessed") also has what kernels hand on within the chip, and five times what
-is fetched ahead of its use. Here every kernel reads each operand once and writes each result once,
-and what the layout puts in another memory space than HBM, S(1) and above, is left out.
+XLA's own sum ("bytes accessed") also has what kernels hand on within the chip, and about five times
+what is fetched ahead of its use. Here every kernel reads each operand once and writes each result
+once, and what the layout puts in another memory space than HBM, S(1) and above, is left out.
 """
 
 import re
