@@ -29,7 +29,7 @@ def for_few(images: int, mesh: Mesh) -> bool:
 def frozen(module: nn.Module, variables: Any) -> Callable[[jax.Array], jax.Array]:
     """``module.apply`` to images, of variables (NumPy arrays) that are part of the program.
 
-    What depends on them alone is computed when it is compiled, so few images take half the time.
+    What depends on them alone is computed when it is compiled, so few images take less time.
     """
 
     def apply(images: jax.Array) -> jax.Array:

@@ -24,11 +24,9 @@ from jax import lax
 from emotion_jax.models import mixed, products, winograd
 
 # Below this many input channels or tiles the products are too thin for Winograd, and im2col wins:
-# by the table of tests/benchmark/convolutions.py. A kernel's transform costs as much as some tiles,
-# so where it is made beforehand (``frozen``) fewer are enough.
+# python tests/benchmark/convolutions.py. Few tiles are not worth the transform of the kernel.
 WINOGRAD_CHANNELS = 16
-WINOGRAD_TILES = 9
-FROZEN_TILES = 4
+WINOGRAD_TILES = 16
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLAIN = ContextVar("plain", default=False)
@@ -110,15 +108,10 @@ def conv(
     )
     if not usual or _PLAIN.get():
         return as_lax(lhs, rhs)
-    known = _FROZEN.get() and not isinstance(rhs, jax.core.Tracer)
+    known = np.asarray(rhs) if _FROZEN.get() and not isinstance(rhs, jax.core.Tracer) else None
     fast = _for_cpu(
         lhs.shape, rhs.shape, tuple(window_strides), padding, feature_group_count, known
     )
-    if fast is winograd.conv and known:
-        kernel = winograd.prepared(np.asarray(rhs), *lhs.shape[1:3])
-        return lax.platform_dependent(
-            lhs, cpu=lambda x: winograd.conv_prepared(x, kernel), default=lambda x: as_lax(x, rhs)
-        )
     if fast is None:
         return as_lax(lhs, rhs)
     return lax.platform_dependent(lhs, rhs, cpu=fast, default=as_lax)
@@ -130,9 +123,13 @@ def _for_cpu(
     strides: tuple[int, ...],
     padding: Any,
     groups: int,
-    known: bool,
+    known: np.ndarray | None,
 ) -> Conv | None:
-    """What computes the convolution faster than lax does, if anything."""
+    """What computes the convolution faster than lax does, if anything.
+
+    Args:
+      known: the kernel if it is to be transformed now.
+    """
     sides = kernel[:2]
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(images[1:3], sides, strides, padding)
@@ -148,12 +145,16 @@ def _for_cpu(
     if strides != (1, 1) or pads != ((1, 1), (1, 1)):
         return None
     if groups == 1:
+        few = products.one_channel if kernel[2] == 1 else products.im2col
         # Of a batch whose size is not known yet (export) there may be any number of tiles.
         any_size = not isinstance(images[0], int)
-        enough = FROZEN_TILES if known else WINOGRAD_TILES
-        many = any_size or winograd.tiles(images) >= enough
-        few = products.one_channel if kernel[2] == 1 else products.im2col
-        return winograd.conv if many and kernel[2] >= WINOGRAD_CHANNELS else few
+        if kernel[2] < WINOGRAD_CHANNELS:
+            return few
+        if known is not None and not any_size:
+            m = winograd.frozen_tile_size(images)
+            return winograd.frozen(known, m) if m else few
+        m = winograd.tile_size(*images[1:3])
+        return winograd.conv if any_size or winograd.tiles(images, m) >= WINOGRAD_TILES else few
     return products.depthwise if groups == images[-1] == kernel[-1] else None
 
 

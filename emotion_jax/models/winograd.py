@@ -10,6 +10,7 @@ tiles of all images, Q pixels of a tile, h and w of the kernel.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ POINTS = {
     3: (Fraction(1, 2), Fraction(-1, 2), Fraction(5, 4), Fraction(-5, 4)),
     4: (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
+# A product takes two cores 4 ps (490 GFLOP/s), a number out of the cache that they share 50 ps.
+READ = 12
 
 
 class Transforms(NamedTuple):
@@ -75,10 +78,22 @@ def tile_size(height: int, width: int) -> int:
     return min(POINTS, key=lambda m: math.prod(_grid(height, width, m)) * (m + KERNEL - 1) ** 2)
 
 
-def tiles(shape: tuple[int, ...]) -> int:
-    """Tiles that images of this shape [N, H, W, C] are cut into."""
+def frozen_tile_size(shape: tuple[int, ...]) -> int | None:
+    """The m for ``frozen`` and images of this shape, or None if the definition is faster.
+
+    What counts: products with a number of the kernel, and the time to read it, as long as that of
+    ``READ`` products. The definition has 9 numbers of it and N H W pixels that each is used for.
+    """
     n, height, width, _ = shape
-    return n * math.prod(_grid(height, width, tile_size(height, width)))
+    costs = {m: (m + KERNEL - 1) ** 2 * (tiles(shape, m) + READ) for m in POINTS}
+    best = min(costs, key=costs.__getitem__)
+    return best if costs[best] < KERNEL**2 * (n * height * width + READ) else None
+
+
+def tiles(shape: tuple[int, ...], m: int) -> int:
+    """Tiles of m x m that images of this shape [N, H, W, C] are cut into."""
+    n, height, width, _ = shape
+    return n * math.prod(_grid(height, width, m))
 
 
 def _grid(height: int, width: int, m: int) -> tuple[int, int]:
@@ -97,15 +112,15 @@ def conv(x_NHWC: jax.Array, w_hwCK: jax.Array) -> jax.Array:
     return _forward(x_NHWC, w_hwCK)[0]
 
 
-def prepared(w_hwCK: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The kernel as ``conv_prepared`` wants it for images of this size: [P, C, K]."""
-    return np.asarray(_kernel(np.asarray(w_hwCK), tile_size(height, width)))
+def frozen(w_hwCK: np.ndarray, m: int) -> Callable[[jax.Array, Any], jax.Array]:
+    """``conv`` with tiles of ``m`` and this kernel, transformed now: its argument is not used."""
+    w_PCK = _kernel(w_hwCK, m)
 
+    def frozen_conv(x_NHWC: jax.Array, w_hwCK: Any) -> jax.Array:
+        del w_hwCK
+        return _pixels(_tiles(x_NHWC, m) @ w_PCK, x_NHWC.shape, m)
 
-def conv_prepared(x_NHWC: jax.Array, w_PCK: np.ndarray) -> jax.Array:
-    """``conv`` with a kernel that ``prepared`` has transformed, for inference."""
-    m = tile_size(*x_NHWC.shape[1:3])
-    return _pixels(_tiles(x_NHWC, m) @ w_PCK, x_NHWC.shape, m)
+    return frozen_conv
 
 
 def _forward(

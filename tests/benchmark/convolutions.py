@@ -3,9 +3,8 @@
 Of the layers of our networks at several batch sizes, forwards, between an activation before and
 after, as in a network. The lowerings take turns in one process; what is printed is the least time
 of each in microseconds, which other work on the machine disturbs least. F(m) is Winograd's with
-tiles of m x m, "frozen" the same with the kernel transformed beforehand (``lowering.frozen``; F of
-the tile size that is chosen by ``winograd.tile_size``). The star is the fastest of those that take
-the kernel as an argument. ``models/lowering.py`` chooses by these figures.
+tiles of m x m, "frozen" what ``lowering.frozen`` makes of a kernel that is known. The star is the
+fastest of those that take the kernel as an argument. ``models/lowering.py`` chooses by this table.
 """
 
 import argparse
@@ -62,22 +61,27 @@ def microseconds(batch, side, channels, outputs, seconds):
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.normal(size=(batch, side, side, channels)).astype(np.float32))
     kernel = rng.normal(size=(3, 3, channels, outputs)).astype(np.float32)
-    prepared = winograd.prepared(kernel, side, side)
-    ways = {**WAYS, "frozen": lambda x, w: winograd.conv_prepared(x, prepared)}
+
+    def frozen(x, w):
+        del w
+        with lowering.frozen():
+            return lowering.conv(x, kernel, (1, 1), "SAME", dimension_numbers=lowering.LAYOUT)
+
+    ways = {**WAYS, "frozen": frozen}
     calls = {
         name: jax.jit(lambda x, w, way=way: jax.nn.relu(way(jax.nn.relu(2 * x - 1), w)))
         for name, way in ways.items()
     }
-    kernel = jnp.asarray(kernel)
+    argument = jnp.asarray(kernel)
     least = dict.fromkeys(ways, float("inf"))
     for call in calls.values():
-        call(image, kernel).block_until_ready()
+        call(image, argument).block_until_ready()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for name, call in calls.items():
             for _ in range(5):
                 began = time.perf_counter()
-                call(image, kernel).block_until_ready()
+                call(image, argument).block_until_ready()
                 least[name] = min(least[name], time.perf_counter() - began)
     return {name: 1e6 * value for name, value in least.items()}
 
@@ -91,7 +95,8 @@ def main(batches, seconds):
             for side, channels, outputs in layers:
                 times = microseconds(batch, side, channels, outputs, seconds)
                 best = min(WAYS, key=times.get)
-                tiles = winograd.tiles((batch, side, side, channels))
+                m = winograd.tile_size(side, side)
+                tiles = winograd.tiles((batch, side, side, channels), m)
                 row = f"{network} {batch}x{side}x{side} {channels}>{outputs}"
                 cells = "".join(f"{times[n]:11.0f}{'*' if n == best else ' '}" for n in names)
                 print(f"{row:26}{tiles:6}{cells}", flush=True)

@@ -86,5 +86,31 @@ def test_the_tile_that_takes_the_fewest_products(side, m):
     def tiles(k):
         return math.ceil(side / k) ** 2
 
-    assert winograd.tiles((5, side, side, 7)) == 5 * tiles(m)
+    assert winograd.tiles((5, side, side, 7), m) == 5 * tiles(m)
     assert all((m + 2) ** 2 * tiles(m) <= (k + 2) ** 2 * tiles(k) for k in winograd.POINTS)
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "m"),
+    [
+        (1, 24, 4),
+        (1, 12, 3),
+        (1, 6, 2),
+        (8, 6, 3),
+        (8, 12, 4),
+        (1, 3, None),
+        (4, 3, 3),
+        (64, 1, None),
+    ],
+)
+def test_few_images_take_smaller_tiles_of_a_frozen_kernel(n, side, m):
+    # Smaller tiles have fewer points, so less of the transformed kernel is read.
+    assert winograd.frozen_tile_size((n, side, side, 16)) == m
+
+
+@pytest.mark.parametrize("m", winograd.POINTS)
+def test_frozen_kernels_of_every_tile_size(m):
+    x, w = normal(0, 2, 7, 5, 20), normal(1, 3, 3, 20, 6)
+    found = jax.jit(winograd.frozen(np.asarray(w), m))(x, None)
+    wanted = plain(x, w)
+    assert jnp.abs(found - wanted).max() / jnp.abs(wanted).max() < 1e-5
