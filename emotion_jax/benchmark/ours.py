@@ -154,7 +154,7 @@ class Contender:
 
     def _inference(self, images: int) -> Callable[[jax.Array], jax.Array]:
         """The network as ``inference.network`` runs it on so many images."""
-        if inference.for_few(images, self._mesh):
+        if inference.for_few(images):
             return self._predict_few
         return partial(self._predict, self._variables)
 

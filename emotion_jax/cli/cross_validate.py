@@ -62,7 +62,7 @@ def _run(config: Config, folder: Path, asked: dict[str, Any]) -> None:
 
     scheme = Scheme(**asked)
     scheme_file.check(folder, config, scheme)
-    with workdir.opened(folder, config):
+    with workdir.opened(folder, config, is_ours=scheme_file.begun(folder)):
         if config.data.dir is None:
             print("No --data was given: cross-validating on the synthetic faces.")
         whole = dataset.load_whole(config.data, config.logging.progress)

@@ -25,7 +25,7 @@ def check(folder: Path, config: Config, scheme: Scheme) -> None:
     """
     if (folder / "checkpoints").is_dir():
         raise UserError(f"{folder} is the workdir of a training run; use another --workdir.")
-    if not _begun(folder):
+    if not begun(folder):
         return  # there is nothing that other settings could spoil
     before = _read(folder)
     for name in ("folds", "repeats", "near"):  # of --groups it is the effect that counts
@@ -46,7 +46,7 @@ def note(folder: Path, scheme: Scheme, images: str, cuts: Sequence[str]) -> None
       UserError: the images or the folds are others, or the file cannot be written.
     """
     cut = hashlib.sha256(" ".join(cuts).encode()).hexdigest()
-    if _begun(folder):
+    if begun(folder):
         before = _read(folder)
         if before["images"] != images:
             raise UserError(
@@ -74,7 +74,8 @@ def _check_same(name: str, before: Mapping[str, Any], scheme: Scheme, folder: Pa
         )
 
 
-def _begun(folder: Path) -> bool:
+def begun(folder: Path) -> bool:
+    """Whether a fold of a cross-validation in ``folder`` has a checkpoint."""
     return any(saved.steps(place / "checkpoints") for place in folder.glob("fold-*-*"))
 
 

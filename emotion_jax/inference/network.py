@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.sharding import Mesh
 
 from emotion_jax.models import lowering
 from emotion_jax.training import mesh as mesh_lib
@@ -18,12 +17,12 @@ from emotion_jax.training.trained import Trained
 # On a CPU more images at a time are slower: the temporaries of a program leave the caches, and
 # from 32 MB on glibc maps them anew in each call (see allocator.py).
 CPU_BATCH_SIZE = 32
-FEW = 8  # images a device, up to which a CPU's program has the parameters within
+FEW = 8  # images, up to which a CPU's program has the parameters within
 
 
-def for_few(images: int, mesh: Mesh) -> bool:
+def for_few(images: int) -> bool:
     """Whether a program for so many images is better ``frozen``."""
-    return images <= FEW * mesh.size and jax.default_backend() == "cpu"
+    return images <= FEW and jax.default_backend() == "cpu"
 
 
 def frozen(module: nn.Module, variables: Any) -> Callable[[jax.Array], jax.Array]:
@@ -98,7 +97,7 @@ class Network:
     def _compile(self, faces: np.ndarray) -> Callable[[np.ndarray], jax.Array]:
         """The program for so many faces uint8 [N, S, S, C], to log-probabilities [N, K]."""
         sharding = mesh_lib.by_batch(self._mesh)
-        if for_few(len(faces), self._mesh):
+        if for_few(len(faces)):
             program = self._few.lower(jax.device_put(faces, sharding)).compile()
             return lambda images: program(jax.device_put(images, sharding))
         # The program also sums up how right it is, which is of no use here.

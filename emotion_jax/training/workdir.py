@@ -27,8 +27,10 @@ FREE = ("data.dir", "data.stage_to", "data.votes", "training.backup_", "logging.
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: Config) -> Iterator[None]:
+def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[None]:
     """Hold the workdir for ``config``, and note it there; of several processes the main one does.
+
+    ``is_ours`` says that its results are known to be of this run, though it has no checkpoint.
 
     Raises:
       UserError: it cannot be written, another process trains in it, it holds something else, or
@@ -57,7 +59,7 @@ def opened(workdir: Path, config: Config) -> Iterator[None]:
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
             check_same(before, config, workdir)
-        else:
+        elif not is_ours:
             _check_free(workdir, is_run=before is not None)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
