@@ -78,6 +78,9 @@ def interleave(
 ) -> dict[str, Samples]:
     """Steps a second of each block: ``rounds`` rounds, each begun by the next in turn.
 
+    A round before them does not count: it finds memory and threads as they are after a long rest,
+    which costs some contenders half their speed.
+
     Args:
       blocks: by contender.
       steps: of a block, by contender; from ``calibrate``.
@@ -86,11 +89,13 @@ def interleave(
       settle: seconds of rest before a block.
     """
     rates: dict[str, list[float]] = {name: [] for name in blocks}
-    for number in range(rounds):
+    for number in range(-1, rounds):
         for name in rotate(tuple(blocks), number):
             progress(name)
             time.sleep(settle)
-            rates[name].append(steps[name] / blocks[name](steps[name]))
+            rate = steps[name] / blocks[name](steps[name])
+            if number >= 0:
+                rates[name].append(rate)
     return {name: Samples(tuple(values)) for name, values in rates.items()}
 
 

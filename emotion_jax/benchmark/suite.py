@@ -124,7 +124,7 @@ def _total(options: Options, batch: int) -> int:
     trained = [name for name in everyone if name not in pool.INFERENCE_ONLY]
     sizes = {*EVALUATE, batch}
     blocks = len(trained) + 1 + len(sizes) * len(everyone) + len(SCALES)
-    return len(everyone) + blocks * (options.rounds + 1) + 3
+    return len(everyone) + blocks * (options.rounds + 2) + 3
 
 
 def _start(bench: _Bench) -> dict[str, dict[str, Any]]:
