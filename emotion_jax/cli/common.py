@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,20 +27,32 @@ def parse(command: type, argv: Sequence[str] | None, prog: str, description: str
       UserError: the arguments are not understood.
       SystemExit: ``--help`` was asked for.
     """
+    args = list(sys.argv[1:] if argv is None else argv)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            parsed = tyro.cli(
                 command,
                 prog=prog,
                 description=description,
-                args=None if argv is None else list(argv),
+                args=args,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if not stop.code:
             raise
         raise UserError(unboxed(errors.getvalue())) from None
+    _check_values_together(parsed, args)
+    return parsed
+
+
+def _check_values_together(parsed: Any, args: Sequence[str]) -> None:
+    """Of ``--x A --x B`` tyro would silently keep B alone."""
+    names = Counter(word.partition("=")[0] for word in args if word.startswith("--"))
+    for name, times in names.items():
+        value = getattr(parsed, name[2:].replace("-", "_"), None)
+        if times > 1 and isinstance(value, tuple):
+            raise UserError(f"{name} is given {times} times; give all its values after one.")
 
 
 class _Parser(argparse.ArgumentParser):

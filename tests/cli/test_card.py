@@ -57,3 +57,10 @@ def test_shipped_weights_say_what_they_are(capsys):
     assert (
         "angry, contempt, disgust, fear, happy, neutral, sad, surprise" in capsys.readouterr().out
     )
+
+
+def test_an_option_of_many_values_is_given_once(finished, capsys):
+    with pytest.raises(SystemExit) as stop:
+        card.main([str(finished), "--report", "one", "--report=two"])
+    assert stop.value.code == 2
+    assert "--report is given 2 times; give all its values after one." in capsys.readouterr().err
