@@ -31,7 +31,7 @@ def parse(command: type, argv: Sequence[str] | None, prog: str, description: str
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            parsed = tyro.cli(
+            parsed: Any = tyro.cli(
                 command,
                 prog=prog,
                 description=description,
