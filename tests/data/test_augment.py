@@ -85,28 +85,6 @@ def test_warp_is_that_of_keras_and_scipy(size):
     np.testing.assert_allclose(ours[..., 0], theirs, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize(("size", "channels"), [(48, 1), (17, 3)])
-@pytest.mark.parametrize("ranges", [{"zoom": 0.3, "flip": True}, EVERYTHING], ids=["zoom", "*"])
-def test_a_tpu_resamples_by_products_to_the_same_pixels(size, channels, ranges):
-    matrix = augment.parameters(uniforms(16), AugmentSettings(**ranges), size).matrix
-    images = jnp.asarray(faces(16, size, channels), jnp.float32)
-    ours, theirs = (
-        np.asarray(jax.jit(warp)(images, matrix))
-        for warp in (augment._warp_by_products, augment._warp_by_gathers)
-    )
-    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01)
-
-
-@pytest.mark.parametrize(("platform", "gathers"), [("cpu", True), ("cuda", True), ("tpu", False)])
-def test_the_target_decides_how_it_is_resampled(platform, gathers):
-    s = AugmentSettings(rotation=10.0)
-    traced = jax.jit(lambda images, key: augment.augment(images, key, s)).trace(
-        jnp.zeros((4, 12, 12, 1), jnp.uint8), jax.random.key(0)
-    )
-    assert ("gather" in traced.lower(lowering_platforms=(platform,)).as_text()) == gathers
-
-
 @pytest.mark.parametrize("size", [10, 11])
 def test_a_shift_by_whole_pixels_moves_them_and_repeats_the_border(size):
     s = AugmentSettings(shift=3 / size)
