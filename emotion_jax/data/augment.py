@@ -131,7 +131,7 @@ def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) ->
     """All of the policy but the warp, in JAX and TensorFlow alike.
 
     Args:
-      lib: jax.numpy or tensorflow; minimum, maximum and where are what they have in common.
+      lib: jax.numpy or tensorflow, of which only what they have in common is used.
       x: float32 [n, S, S, C] in [0, 255], warped where ``warps(settings)``.
       p: from ``parameters``.
       settings: the same.
