@@ -132,10 +132,19 @@ SLOW_CAMERA = """
   window.streams = [];
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   const permitted = new Promise((resolve) => (window.permit = resolve));
-  navigator.mediaDevices.getUserMedia = async (what) => {
-    await permitted;
-    streams.push(await ask(what));
-    return streams.at(-1);
+  const asked = new Promise((resolve) => {
+    navigator.mediaDevices.getUserMedia = async (what) => {
+      resolve();
+      await permitted;
+      streams.push(await ask(what));
+      return streams.at(-1);
+    };
+  });
+  // A server that says first that it wants a token keeps the camera from being asked for.
+  const get = window.fetch.bind(window);
+  window.fetch = async (...what) => {
+    await asked;
+    return get(...what);
   };
 """
 
