@@ -39,7 +39,9 @@ def pooled_blocks(x_NHWC: jax.Array, train: bool, settings: ModelSettings) -> ja
     norm_relu = partial(BatchNorm, use_running_average=not train, dtype=dtype)
     for width in settings.widths:
         for i in range(settings.convolutions):
-            x_NHWC = conv(width, 3, dtype=dtype)(x_NHWC)
-            x_NHWC = norm_relu(pool=i == settings.convolutions - 1)(x_NHWC)
+            convolution = conv(width, 3, dtype=dtype)
+            z_NHWC = convolution(x_NHWC)
+            source = (x_NHWC, convolution.variables["params"]["kernel"])
+            x_NHWC = norm_relu(pool=i == settings.convolutions - 1)(z_NHWC, source)
         x_NHWC = Dropout(settings.dropout)(x_NHWC, deterministic=not train)
     return x_NHWC.reshape(x_NHWC.shape[0], -1)

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from emotion_jax.config import ModelSettings
-from emotion_jax.models import lowering, mixed, moments
+from emotion_jax.models import grey, lowering, mixed, moments
 
 Activation = Literal["relu", "gelu", "none"]
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -127,8 +127,15 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Float [..., C] to the same shape, or with ``pool`` [N, H, W, C] to [N, H/2, W/2, C]."""
+    def __call__(
+        self, x: jax.Array, source: tuple[jax.Array, jax.Array] | None = None
+    ) -> jax.Array:
+        """Float [..., C] to the same shape, or with ``pool`` [N, H, W, C] to [N, H/2, W/2, C].
+
+        Args:
+          source: the images and the 3x3 kernel that ``x`` is the convolution of, padded by one
+            pixel and with stride 1. Training may then do without ``x`` (grey.py).
+        """
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -141,7 +148,10 @@ class BatchNorm(nn.Module):
             x = moments.signed_pool(x, sign_C) if pool_first else x
         else:
             if pool_first:
-                (mean_C, var_C), x = moments.with_pool(x, sign_C)
+                if source is not None and grey.applies(*source):
+                    (mean_C, var_C), x = grey.with_pool(*source, sign_C)
+                else:
+                    (mean_C, var_C), x = moments.with_pool(x, sign_C)
             else:
                 mean_C, var_C = moments.moments(x)
             if not self.is_initializing():
