@@ -124,7 +124,9 @@ def apply(images: jax.Array, p: Parameters, settings: AugmentSettings) -> jax.Ar
     x = images.astype(jnp.float32)
     if warps(settings):
         x = warp.warp(x, p.matrix)
-    return change_pixels(jnp, x, p, settings)
+    # TPUs and GPUs round the factors of a product, here grey values, unless told not to.
+    with jax.default_matmul_precision("highest"):
+        return change_pixels(jnp, x, p, settings)
 
 
 def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) -> Any:

@@ -108,3 +108,12 @@ def test_either_alone(ranges):
     assert degrade.degrades(s)
     assert set(augment.fields(s)) - set(augment.fields(AugmentSettings())) == set(ranges)
     assert not degrade.degrades(AugmentSettings())
+
+
+def test_no_device_rounds_grey_values_in_its_products():
+    s = AugmentSettings(blur=1.0)
+    images = faces(2, 8, 1)
+    text = str(jax.make_jaxpr(lambda x: augment.apply(x, drawn(s, images), s))(images))
+    products = text.count("dot_general[")
+    assert products >= 2
+    assert text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
