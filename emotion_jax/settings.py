@@ -46,10 +46,10 @@ class AugmentSettings(Settings):
     """The distance from mid-grey is multiplied by a factor drawn from [1 - c, 1 + c]."""
     blur: float = Field(0.0, ge=0.0, le=8.0)
     """Half of the images are blurred by a Gaussian whose standard deviation, in pixels, is drawn up
-    to this."""
+    to this. Teachers see them sharp."""
     noise: float = Field(0.0, ge=0.0, le=128.0)
     """Half of the images get Gaussian noise whose standard deviation, in grey levels, is drawn up
-    to this."""
+    to this. Teachers see them without."""
     erase: Fraction = 0.0
     """Probability that a random rectangle is greyed out (random erasing)."""
     erase_area: Range = (0.02, 0.2)

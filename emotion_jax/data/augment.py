@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emotion_jax.config import AugmentSettings
-from emotion_jax.data import degrade, warp
+from emotion_jax.data import warp
 
 UNIFORMS = 14  # random numbers an image takes; one column a use in ``parameters``
 MID_GREY = 127.5
@@ -27,16 +27,12 @@ class Parameters(NamedTuple):
       matrix: float32 [n, 2, 3], from an output pixel (x, y, 1) to the input point (x, y).
       gain, bias: float32 [n]; grey values become gain * value + bias, clipped to [0, 255].
       box: float32 [n, 4], y0 x0 y1 x1 of the half-open rectangle that is greyed out.
-      blur: float32 [n], standard deviation of the Gaussian, pixels; None: no image is blurred.
-      noise: float32 [n, S, S, C], added grey values; None: none.
     """
 
     matrix: Any
     gain: Any
     bias: Any
     box: Any
-    blur: Any = None
-    noise: Any = None
 
 
 def warps(settings: AugmentSettings) -> bool:
@@ -88,28 +84,6 @@ def parameters(uniforms: Any, settings: AugmentSettings, size: int) -> Parameter
     return Parameters(*(a.astype(xp.float32) for a in (matrix, gain, bias, box)))
 
 
-def fields(settings: AugmentSettings) -> tuple[str, ...]:
-    """What ``Parameters`` has of these settings."""
-    off = {"blur": not settings.blur, "noise": not settings.noise}
-    return tuple(name for name in Parameters._fields if not off.get(name))
-
-
-def degraded(p: Parameters, uniforms: Any, normals: Any, settings: AugmentSettings) -> Parameters:
-    """``p`` with blur and noise, where the settings ask for them.
-
-    Args:
-      p: from ``parameters``.
-      uniforms: float32 [n, degrade.UNIFORMS] in [0, 1).
-      normals: float32 [n, S, S, C] of variance 1; without ``settings.noise`` it is not looked at.
-      settings: the ranges.
-    """
-    blur, noise = degrade.sigmas(uniforms, settings)
-    return p._replace(
-        blur=blur if settings.blur else None,
-        noise=noise[:, None, None, None] * normals if settings.noise else None,
-    )
-
-
 def apply(images: jax.Array, p: Parameters, settings: AugmentSettings) -> jax.Array:
     """Apply the policy.
 
@@ -124,9 +98,7 @@ def apply(images: jax.Array, p: Parameters, settings: AugmentSettings) -> jax.Ar
     x = images.astype(jnp.float32)
     if warps(settings):
         x = warp.warp(x, p.matrix)
-    # TPUs and GPUs round the factors of a product, here grey values, unless told not to.
-    with jax.default_matmul_precision("highest"):
-        return change_pixels(jnp, x, p, settings)
+    return change_pixels(jnp, x, p, settings)
 
 
 def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) -> Any:
@@ -144,13 +116,9 @@ def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) ->
     size = x.shape[1]
     if settings.flip and not warps(settings):
         x = lib.where(p.matrix[:, 0, 0][:, None, None, None] < 0, x[:, :, ::-1], x)
-    if p.blur is not None:
-        x = degrade.blurred(lib, x, p.blur)
     if settings.brightness or settings.contrast:
         gain, bias = (a[:, None, None, None] for a in (p.gain, p.bias))
         x = lib.minimum(lib.maximum(gain * x + bias, 0.0), 255.0)
-    if p.noise is not None:
-        x = lib.minimum(lib.maximum(x + p.noise, 0.0), 255.0)
     if settings.erase:
         at = np.arange(size, dtype=np.float32)[None, :]
         y0, x0, y1, x1 = (p.box[:, i, None] for i in range(4))
@@ -163,11 +131,5 @@ def change_pixels(lib: Any, x: Any, p: Parameters, settings: AugmentSettings) ->
 def augment(images: jax.Array, key: jax.Array, settings: AugmentSettings) -> jax.Array:
     """Sample the policy with ``key`` and apply it: uint8 to float32 [n, S, S, C]."""
     n, size = images.shape[:2]
-    p = parameters(jax.random.uniform(key, (n, UNIFORMS), jnp.float32), settings, size)
-    if degrade.degrades(settings):
-        # A key of its own: the numbers above are those of a run without.
-        extents, pixels = jax.random.split(jax.random.fold_in(key, 1))
-        uniforms = jax.random.uniform(extents, (n, degrade.UNIFORMS), jnp.float32)
-        normals = jax.random.normal(pixels, images.shape, jnp.float32) if settings.noise else None
-        p = degraded(p, uniforms, normals, settings)
-    return apply(images, p, settings)
+    uniforms = jax.random.uniform(key, (n, UNIFORMS), jnp.float32)
+    return apply(images, parameters(uniforms, settings, size), settings)

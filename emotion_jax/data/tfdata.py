@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from emotion_jax.config import AugmentSettings, DataSettings
-from emotion_jax.data import augment, degrade, stream
+from emotion_jax.config import DataSettings
+from emotion_jax.data import augment, stream
 from emotion_jax.data.stream import Examples
 from emotion_jax.errors import UserError
 
@@ -80,42 +80,27 @@ def batches(
     tf = require()
     whole = examples.images(np.arange(len(examples))) if examples.in_memory else None
     resident = None if whole is None else tf.constant(whole)
-    fields = augment.fields(settings.augment)
 
     def sample(step: np.int64) -> tuple[np.ndarray, ...]:
         chosen = stream.batch_indices(seed, int(step), len(examples), batch_size)[rows]
-        p = _sample(settings.augment, (seed, int(step)), (batch_size, *image_shape), rows)
+        rng = np.random.default_rng([seed, int(step), 1])
+        uniforms = rng.random((batch_size, augment.UNIFORMS), np.float32)[rows]
+        p = augment.parameters(uniforms, settings.augment, image_shape[0])
         read = examples.images(chosen) if whole is None else chosen
-        return (read, examples.targets[chosen], *(getattr(p, name) for name in fields))
+        return (read, examples.targets[chosen], *p)
 
     def make(step: Any) -> tuple[Any, Any]:
         types = (tf.uint8 if whole is None else tf.int32, tf.as_dtype(examples.targets.dtype))
-        types += (tf.float32,) * len(fields)
+        types += (tf.float32,) * len(augment.Parameters._fields)
         read, targets, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
-        p = augment.Parameters(**dict(zip(fields, drawn, strict=True)))
         images = read if whole is None else tf.gather(resident, read)
-        images = apply(tf.ensure_shape(images, (None, *image_shape)), p, settings)
+        images = tf.ensure_shape(images, (None, *image_shape))
+        images = apply(images, augment.Parameters(*drawn), settings)
         return images, tf.ensure_shape(targets, (None, *examples.targets.shape[1:]))
 
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(PREFETCH).as_numpy_iterator()
-
-
-def _sample(
-    settings: AugmentSettings, key: tuple[int, int], shape: tuple[int, ...], rows: slice
-) -> augment.Parameters:
-    """What is done to ``rows`` of a global batch of ``shape``."""
-    rng = np.random.default_rng([*key, 1])
-    uniforms = rng.random((shape[0], augment.UNIFORMS), np.float32)[rows]
-    p = augment.parameters(uniforms, settings, shape[1])
-    if not degrade.degrades(settings):
-        return p
-    # Numbers of their own: those above are those of a run without.
-    rng = np.random.default_rng([*key, 2])
-    uniforms = rng.random((shape[0], degrade.UNIFORMS), np.float32)[rows]
-    normals = rng.standard_normal(shape, np.float32)[rows] if settings.noise else None
-    return augment.degraded(p, uniforms, normals, settings)
 
 
 def apply(images: Any, p: augment.Parameters, settings: DataSettings) -> Any:

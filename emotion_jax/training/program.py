@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from emotion_jax import models
 from emotion_jax.config import Config
+from emotion_jax.data import degrade
 from emotion_jax.data.split import Dataset, normalisation
 from emotion_jax.errors import NonFiniteError
 from emotion_jax.training import (
@@ -78,6 +79,7 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
     weights = step.class_weights(config.training, data.train.labels, classes)
     names = config.training.teachers
     teachers = teacher.load(names, data.classes, config.data.channels) if names else None
+    worse = partial(degrade.degraded, settings=config.data.augment)
 
     @cache
     def train_step(side: int | None) -> TrainStep:
@@ -91,6 +93,7 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
             feed.take,
             side,
             teachers and teachers.teach,
+            worse if degrade.degrades(config.data.augment) else None,
         )
 
     program = Program(

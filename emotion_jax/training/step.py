@@ -21,6 +21,7 @@ Metrics = dict[str, jax.Array]
 # Turns what the host feeds (arrays split over the devices) into images [N, H, W, C] and targets,
 # int32 [N] or float32 [N, K].
 Prepare = Callable[[Any, jax.Array], Batch]
+Degrade = Callable[[jax.Array, jax.Array], jax.Array]
 Take = Callable[[Any, jax.Array], Any]
 NO_METRICS = {"loss": np.float32(0), "accuracy": np.float32(0), "bad_step": np.int32(0)}
 
@@ -35,6 +36,7 @@ def make_train_step(
     take: Take | None = None,
     side: int | None = None,
     teach: Callable[[jax.Array], jax.Array] | None = None,
+    degrade: Degrade | None = None,
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
     """Compile the step for a mesh.
 
@@ -47,6 +49,7 @@ def make_train_step(
       take: where several steps are fed at once, what one of them gets (see ``dispatch.repeated``).
       side: of the images that the module sees, pixels; None: as they are prepared.
       teach: images to probabilities [N, K] that are learnt as well (``teacher.load``).
+      degrade: images and a key to worse images, which the module sees and ``teach`` does not.
 
     Returns:
       A function of (state, fed, key) whose state argument is donated. The key is the run's; the
@@ -63,6 +66,8 @@ def make_train_step(
         if teach:
             share = settings.distillation
             targets = (1.0 - share) * targets + share * teach(images)
+        if degrade:
+            images = degrade(images, jax.random.fold_in(step_key, 2))
         images = images if side is None else resized(images, side)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:

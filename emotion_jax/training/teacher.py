@@ -1,7 +1,8 @@
 """Knowledge distillation: what finished networks make of the very images that are learnt from.
 
 Hinton et al. 2015 (arXiv:1503.02531); that teacher and student see one augmented image is what
-counts (Beyer et al. 2022, arXiv:2106.05237).
+counts (Beyer et al. 2022, arXiv:2106.05237). But where the images are made worse (data/degrade.py)
+the teachers see them as they were (noisy student; Xie et al. 2020, arXiv:1911.04252).
 """
 
 import hashlib

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emotion_jax.config import AugmentSettings, DataSettings
-from emotion_jax.data import augment, degrade, stream, tfdata
+from emotion_jax.data import augment, stream, tfdata
 from emotion_jax.errors import UserError
 
 SIZE, N, BATCH = 12, 37, 8  # four steps an epoch, five images left over
@@ -47,8 +47,6 @@ def settings():
         brightness=0.2,
         contrast=0.2,
         erase=0.5,
-        blur=1.5,
-        noise=20,
     )
     return DataSettings(augment=ranges)
 
@@ -98,10 +96,6 @@ def test_an_image_is_augmented_as_the_jax_applier_does(faces, settings, whole):
     images, labels = whole[3]
     u = np.random.default_rng([7, 3, 1]).random((BATCH, augment.UNIFORMS), np.float32)
     p = augment.parameters(u, settings.augment, SIZE)
-    rng = np.random.default_rng([7, 3, 2])
-    u = rng.random((BATCH, degrade.UNIFORMS), np.float32)
-    normals = rng.standard_normal(images.shape, np.float32)
-    p = augment.degraded(p, u, normals, settings.augment)
     ours = augment.apply(faces.pixels[labels], p, settings.augment)
     np.testing.assert_allclose(images, ours, rtol=0, atol=0.01)
 

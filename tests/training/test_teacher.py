@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from emotion_jax import config, models
 from emotion_jax.config import ModelSettings, TrainingSettings
@@ -82,6 +83,42 @@ def test_what_is_learnt(share):
     labels = jnp.arange(8, dtype=jnp.int32) % 3
     mixed = (1 - share) * np.eye(3, dtype=np.float32)[np.arange(8) % 3] + share * shares
     assert loss(labels, teach) == pytest.approx(loss(jnp.asarray(mixed), None), rel=1e-5)
+
+
+def test_a_teacher_sees_what_the_student_sees_made_worse():
+    seen = {}
+
+    class Student(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            jax.debug.callback(lambda x: seen.update(student=np.asarray(x)), x)
+            return nn.Dense(3)(x.mean((1, 2)))
+
+    def teach(batch):
+        jax.debug.callback(lambda x: seen.update(teacher=np.asarray(x)), batch)
+        return jnp.full((len(batch), 3), 1 / 3)
+
+    def darker(batch, key):
+        return batch * jax.random.uniform(key, (len(batch), 1, 1, 1), minval=0.1, maxval=0.9)
+
+    mesh, tx, module = mesh_lib.make(), optax.sgd(0.1), Student()
+    s = state_lib.create(module, tx, (12, 12, 1), 3, 0, mesh)
+    train_step = step.make_train_step(
+        module,
+        tx,
+        TrainingSettings(distillation=0.5),
+        np.ones(3, np.float32),
+        lambda fed, key: fed,
+        mesh,
+        teach=teach,
+        degrade=darker,
+    )
+    train_step(s, (jnp.asarray(images()), jnp.zeros(8, jnp.int32)), jax.random.key(0))
+    jax.effects_barrier()
+    np.testing.assert_array_equal(seen["teacher"], images())
+    factors = seen["student"] / images()
+    np.testing.assert_allclose(factors, factors[:, :1, :1] * np.ones_like(factors), rtol=1e-5)
+    assert len(np.unique(factors[:, 0, 0, 0])) == 8
 
 
 def test_a_run_with_a_teacher_goes_on_exactly(taught, tmp_path):
