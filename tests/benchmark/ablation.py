@@ -15,6 +15,7 @@ VARIANTS = (
     "without XLA's flags",
     "without lowering (lax)",
     "without tiles of 3 and 4 (F(2x2) alone)",
+    "without the first block's form (its map)",
     "without the pool before BatchNorm (Flax)",
     "without the hashed dropout masks (Flax)",
     "without any",
@@ -43,7 +44,7 @@ def work(variant):
     from flax import linen as nn
 
     from emotion_jax.cli.benchmark import DEFAULT
-    from emotion_jax.models import cnn, lowering, winograd
+    from emotion_jax.models import cnn, grey, lowering, winograd
     from emotion_jax.training import mesh, optimizer, state, step
 
     class FlaxNorm(nn.Module):
@@ -52,7 +53,8 @@ def work(variant):
         dtype: object = jnp.float32
 
         @nn.compact
-        def __call__(self, x):
+        def __call__(self, x, source=None):
+            del source
             x = nn.relu(nn.BatchNorm(self.use_running_average, momentum=0.9)(x))
             return lowering.max_pool_2x2(x) if self.pool else x
 
@@ -65,6 +67,8 @@ def work(variant):
 
     if without("tiles of 3 and 4 (F(2x2) alone)"):
         winograd.POINTS = {2: winograd.POINTS[2]}
+    if without("the first block's form (its map)"):
+        grey.applies = lambda x, w: False
     if without("the pool before BatchNorm (Flax)"):
         cnn.BatchNorm = FlaxNorm
     if without("the hashed dropout masks (Flax)"):
