@@ -27,7 +27,7 @@ def with_gradients(function, x, w, sign, cotangents):
     return y, pull(cotangents)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     n=st.integers(1, 3),
     height=st.sampled_from([2, 6]),

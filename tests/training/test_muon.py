@@ -2,12 +2,13 @@ import jax
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_jax.training import muon
 
 
+@settings(max_examples=25, deadline=None)  # each shape is compiled
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 99))
 def test_singular_values_come_near_one_and_singular_vectors_stay(rows, columns, seed):
     matrix = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
