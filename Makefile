@@ -19,11 +19,11 @@ lint: .venv/.test
 	$(BIN)/lint-imports
 
 check: .venv/.test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # The oldest supported versions, and that they and the newest use each other's checkpoints.
 test-oldest: .venv-oldest/.test .venv/.test
-	$(OLDEST)/python -m pytest -n 2 -m "not slow"
+	$(OLDEST)/python -m pytest -n 2 --dist worksteal -m "not slow"
 	$(OLDEST)/python -m pytest -m slow tests/test_versions.py
 
 # Build dist/*.whl, and use it in a fresh environment without this checkout.

@@ -53,12 +53,12 @@ def _card(args: Card) -> None:
     for folder in args.report:
         try:
             report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-            fingerprint = report["checkpoint"]["fingerprint"], report["checkpoint"]["step"]
+            evaluated = report["checkpoint"]["weights"]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{folder} holds no report.json of scripts/evaluate.py; evaluate first."
+                f"{folder} holds no report.json of this scripts/evaluate.py; evaluate first."
             ) from None
-        if fingerprint != (model.description["fingerprint"], model.description["step"]):
+        if evaluated != model.digest:
             raise UserError(f"The report in {folder} is of another checkpoint; evaluate this one.")
         reports.append(report)
     name = args.name or args.checkpoint.stem

@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from emotion_jax import config as config_lib
+from emotion_jax.training.description import selection
 from emotion_jax.training.trained import Trained
 
 
@@ -39,6 +40,7 @@ def markdown(
     text = environment.get_template("card.md.j2").render(
         name=name,
         about=trained.description,
+        selection=selection(trained.description),
         model={"backbone": settings.model.name, "parameters": parameters},
         settings=settings,
         training=settings.training,

@@ -11,6 +11,7 @@ from emotion_jax.data.split import Split
 from emotion_jax.evaluation import calibration, conformal, metrics, report, selective
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
+from emotion_jax.training.description import selection
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.trained import Trained
 
@@ -96,7 +97,7 @@ def evaluate(
         "split": split.name,
         "n": len(split),
         "seed": trained.config.training.seed,
-        "selection": trained.description["selection"],
+        "selection": selection(trained.description),
         "tta": list(views) if tta else None,
         "votes": split.votes,
         "interval": "95% Wilson",
@@ -109,4 +110,4 @@ def _checkpoint(trained: Trained) -> dict[str, Any]:
     about = trained.description
     names = ("step", "epoch", "fingerprint", "temperature", "versions", "config")
     model = {"path": str(trained.path), "model": trained.config.model.name}
-    return model | {name: about[name] for name in names}
+    return model | {name: about[name] for name in names} | {"weights": trained.digest}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from emotion_jax.models import lowering, moments
+from emotion_jax.models import lowering, moments, products
 from emotion_jax.models.moments import Moments
 
 SIDE, CORNERS, TAPS = 4, 4, 9
@@ -79,7 +79,7 @@ def _forward(
     mean_T, covariance_TT = _patch_moments(window_MP)
     spread_TK = covariance_TT @ w_TK
     mean_K, var_K = mean_T @ w_TK, jnp.maximum(0.0, (w_TK * spread_TK).sum(0))
-    y, first = lowering.first_maximum(*_corners(x, w_TK * sign[None]))
+    y, first = lowering.first_maximum(*_corners(x, w * sign[None, None, None]))
     saved = (x, w, sign, window_MP, first, mean_T, spread_TK)
     return ((mean_K, var_K), y * sign[None, None, None]), saved
 
@@ -136,14 +136,14 @@ def _patch_moments(window_MP: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean_T, square_TT - mean_T[:, None] * mean_T[None]
 
 
-def _corners(x_NHW1: jax.Array, w_TK: jax.Array) -> list[jax.Array]:
-    """The convolution at each corner of the windows: nine multiply-adds, where they are used."""
-    pixels, taps = _pixels(x_NHW1), w_TK.reshape(TAPS, 1, 1, 1, -1)
+def _corners(x_NHW1: jax.Array, w_331K: jax.Array) -> list[jax.Array]:
+    """The convolution at each corner of the windows."""
+    pixels = _pixels(x_NHW1)
     corners = []
     for row in (0, 1):
         for column in (0, 1):
-            terms = [pixels[row + t // 3][column + t % 3] * taps[t] for t in range(TAPS)]
-            corners.append(sum(terms[1:], terms[0]))
+            seen = [pixels[row + t // 3][column + t % 3] for t in range(TAPS)]
+            corners.append(products.weighted_sum(seen, w_331K))
     return corners
 
 

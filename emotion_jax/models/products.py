@@ -6,7 +6,7 @@ is depthwise take several times as long as the same sums written out.
 Shape suffixes: N images, H height, W width, C input and K output channels; h and w of the kernel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,13 @@ def im2col(
 
 def depthwise(x_NHWC: jax.Array, w_331C: jax.Array) -> jax.Array:
     """The depthwise 3x3 convolution with stride 1, padded by a pixel: nine multiply-adds."""
-    taps = w_331C.reshape(9, 1, 1, 1, -1)
-    shifts = _shifts(x_NHWC, (1, 1), ONE_PIXEL)
-    terms = [shift * tap for shift, tap in zip(shifts, taps, strict=True)]
+    return weighted_sum(_shifts(x_NHWC, (1, 1), ONE_PIXEL), w_331C)
+
+
+def weighted_sum(seen: Sequence[jax.Array], w_331K: jax.Array) -> jax.Array:
+    """The nine multiply-adds of what each tap sees, row by row: [N, H, W, 1 or K]."""
+    taps = w_331K.reshape(9, 1, 1, 1, -1)
+    terms = [pixels * tap for pixels, tap in zip(seen, taps, strict=True)]
     return sum(terms[1:], terms[0])
 
 
@@ -50,10 +54,7 @@ def one_channel(x_NHW1: jax.Array, w_331K: jax.Array) -> jax.Array:
     In inference they run inside the loop that takes them. In training one product of the patches
     is faster: its result is needed several times, and the patches again for the gradient.
     """
-    taps = w_331K.reshape(9, 1, 1, 1, -1)
-    shifts = _shifts(x_NHW1, (1, 1), ONE_PIXEL)
-    terms = [shift * tap for shift, tap in zip(shifts, taps, strict=True)]
-    return sum(terms[1:], terms[0])
+    return weighted_sum(_shifts(x_NHW1, (1, 1), ONE_PIXEL), w_331K)
 
 
 def _one_channel_forward(

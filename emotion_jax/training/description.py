@@ -70,6 +70,15 @@ def best_row(history: Sequence[Row]) -> Row:
     return min(history, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]))
 
 
+def selection(description: Mapping[str, Any]) -> str:
+    """How the step was chosen among those that its history knows, in words."""
+    history, rule = description["history"], description["selection"]
+    best = best_row(history) if history else None
+    if best is None or best["step"] == description["step"]:
+        return rule
+    return f"by hand, where the rule ({rule}) chooses epoch {best['epoch']}"
+
+
 def versions() -> dict[str, str]:
     """Of this package and those that compute."""
     return {"emotion_jax": __version__} | {p: importlib.metadata.version(p) for p in PACKAGES}

@@ -79,7 +79,8 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
     weights = step.class_weights(config.training, data.train.labels, classes)
     names = config.training.teachers
     teachers = teacher.load(names, data.classes, config.data.channels) if names else None
-    worse = partial(degrade.degraded, settings=config.data.augment)
+    augment = config.data.augment
+    worse = partial(degrade.degraded, settings=augment) if degrade.degrades(augment) else None
 
     @cache
     def train_step(side: int | None) -> TrainStep:
@@ -93,7 +94,7 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
             feed.take,
             side,
             teachers and teachers.teach,
-            worse if degrade.degrades(config.data.augment) else None,
+            worse,
         )
 
     program = Program(

@@ -5,7 +5,6 @@ counts (Beyer et al. 2022, arXiv:2106.05237). But where the images are made wors
 the teachers see them as they were (noisy student; Xie et al. 2020, arXiv:1911.04252).
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -68,16 +67,8 @@ def load(names: Sequence[str], classes: tuple[str, ...], channels: int) -> Teach
         each = jnp.stack([_probabilities(teacher, images) for teacher in teachers])
         return jax.lax.stop_gradient(each.mean(0))
 
-    digests = tuple(_digest(teacher) for teacher in teachers)
+    digests = tuple(teacher.digest for teacher in teachers)
     return Teachers(teach, digests, tuple(teacher.train_hashes for teacher in teachers))
-
-
-def _digest(teacher: Trained) -> str:
-    digest = hashlib.sha256(repr(teacher.temperature).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _probabilities(teacher: Trained, images: jax.Array) -> jax.Array:

@@ -1,10 +1,12 @@
 """A trained model, from its checkpoint alone, or from the weights in the package."""
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import linen as nn
 
@@ -43,6 +45,15 @@ class Trained:
     def temperature(self) -> float:
         """Of the probabilities (``predict.log_probabilities``); 1 where none was fitted."""
         return float(self.description["temperature"] or 1.0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the variables and the temperature: what its probabilities depend on."""
+        digest = hashlib.sha256(repr(self.temperature).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables):
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
 
 def resolve(source: Path) -> Path:

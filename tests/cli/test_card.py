@@ -20,6 +20,7 @@ def test_a_card_of_a_run_and_its_reports(finished, tmp_path, capsys):
         f"| Accuracy | {100 * report['accuracy']:.1f}% (95% interval",
         "licence: research use",
         "Name: not recorded",
+        "Selection: highest validation accuracy, then",
         "An expression is not a feeling",
         "| darkness (grey values times) | 0.7: ",
         "[training]",
@@ -33,7 +34,7 @@ def test_a_card_of_a_run_and_its_reports(finished, tmp_path, capsys):
 
 def test_a_report_of_something_else_is_refused(finished, tmp_path, capsys):
     report = json.loads((finished / "report" / "report.json").read_text())
-    report["checkpoint"]["step"] = 0
+    report["checkpoint"]["weights"] = "0" * 64
     (tmp_path / "report.json").write_text(json.dumps(report))
     for folder, sentence in ((tmp_path, "another checkpoint"), (tmp_path / "no", "no report.json")):
         with pytest.raises(SystemExit) as stop:

@@ -1,0 +1,119 @@
+"""What each part of the recipe is worth: python tests/training/recipe.py DATA OUT
+
+DATA is FER2013 as a folder. Each row of the table is configs/speedrun.toml made small (half the
+widths, images of 32 pixels, so many epochs) with one thing changed, for some seeds. What counts is
+accuracy on a fifth of train, which no row learns from, after the last epoch; the split is the
+same for all. One run a core at a time; runs go on after a stop.
+"""
+
+import argparse
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = {
+    "data.image_size": 32,
+    "data.validation_fraction": 0.2,
+    "model.widths": (16, 32, 64, 128),
+    "training.start_size": 0,
+    "training.grow_epochs": 0,
+}
+ADAMW = {"training.optimizer": "adamw", "training.learning_rate": 2e-3}
+SGD = {"training.optimizer": "sgd", "training.learning_rate": 0.03, "training.weight_decay": 1e-2}
+AFFINE = {f"data.augment.{name}": 0 for name in ("rotation", "shift", "zoom")}
+LIGHT = {"data.augment.brightness": 0, "data.augment.contrast": 0}
+MIRROR, ERASE = {"data.augment.flip": False}, {"data.augment.erase": 0}
+ROWS = {
+    "the recipe": {},
+    "AdamW for Muon": ADAMW,
+    "SGD with Nesterov momentum for Muon": SGD,
+    "constant rate for cosine": {"training.schedule": "constant"},
+    "no average of the weights": {"training.average": 0},
+    "no average, constant rate": {"training.average": 0, "training.schedule": "constant"},
+    "no label smoothing": {"training.label_smoothing": 0},
+    "no augmentation": AFFINE | LIGHT | MIRROR | ERASE,
+    "no rotation, shift, zoom": AFFINE,
+    "no mirroring": MIRROR,
+    "no brightness, contrast": LIGHT,
+    "no erasing": ERASE,
+    "mixup of 0.2": {"training.mixup": 0.2},
+    "CutMix of 1": {"training.cutmix": 1},
+    "no squeeze-and-excitation": {"model.squeeze": 0},
+    "GELU for ReLU": {"model.activation": "gelu"},
+    "no dropout, no stochastic depth": {"model.dense_dropout": 0, "model.drop_path": 0},
+}
+
+
+def run(data, workdir, settings, core):
+    """Train on one core, or find the run that is done; accuracy on validation at the end."""
+    command = [sys.executable, "scripts/train.py", "--config", "configs/speedrun.toml"]
+    command += ["--data", str(data), "--workdir", str(workdir), "--logging.progress", "False"]
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        command += [f"--{name}", *(str(v) for v in values)]
+    subprocess.run(
+        command,
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return rows[-1]["val_accuracy"]
+
+
+def table(accuracy, seeds):
+    """The rows whose seeds are all there, with the difference to the first, paired by seed."""
+    lines = ["| | validation accuracy | difference |", "|-|-|-|"]
+    base = accuracy[next(iter(ROWS))]
+    for name in ROWS:
+        own = [accuracy[name].get(seed) for seed in range(seeds)]
+        if None in own or len(base) < seeds:
+            continue
+        pairs = [a - base[seed] for seed, a in enumerate(own)]
+        mean, difference = statistics.mean(own), statistics.mean(pairs)
+        spread = [statistics.stdev(v) if seeds > 1 else 0 for v in (own, pairs)]
+        line = f"| {name} | {100 * mean:.1f}% ± {100 * spread[0]:.1f}"
+        lines.append(f"{line} | {100 * difference:+.1f} ± {100 * spread[1]:.1f} |")
+    return "\n".join(lines)
+
+
+def main(data, out, epochs, seeds):
+    """Train all and print the table after each."""
+    cores = queue.SimpleQueue()
+    for core in os.sched_getaffinity(0):
+        cores.put(core)
+    accuracy = {name: {} for name in ROWS}
+
+    def work(job):
+        seed, (name, changed) = job
+        core = cores.get()
+        try:
+            own = {"training.epochs": epochs, "training.seed": seed}
+            workdir = out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            accuracy[name][seed] = run(data, workdir, BASE | own | changed, core)
+            print(f"{name}, seed {seed}: {accuracy[name][seed]:.4f}", flush=True)
+        finally:
+            cores.put(core)
+
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [(seed, row) for seed in range(seeds) for row in ROWS.items()]
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        list(pool.map(work, jobs))
+    print(table(accuracy, seeds))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    main(arguments.data.resolve(), arguments.out.resolve(), arguments.epochs, arguments.seeds)
