@@ -56,7 +56,7 @@ def _card(args: Card) -> None:
             evaluated = report["checkpoint"]["weights"]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{folder} holds no report.json of this scripts/evaluate.py; evaluate first."
+                f"{folder} holds no report.json that tells its weights; run scripts/evaluate.py."
             ) from None
         if evaluated != model.digest:
             raise UserError(f"The report in {folder} is of another checkpoint; evaluate this one.")
