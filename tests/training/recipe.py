@@ -40,7 +40,6 @@ ROWS = {
     "no augmentation": AFFINE | LIGHT | MIRROR | ERASE,
     "no rotation, shift, zoom": AFFINE,
     "no mirroring": MIRROR,
-    "no brightness, contrast": LIGHT,
     "no erasing": ERASE,
     "mixup of 0.2": {"training.mixup": 0.2},
     "CutMix of 1": {"training.cutmix": 1},
@@ -113,7 +112,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     main(arguments.data.resolve(), arguments.out.resolve(), arguments.epochs, arguments.seeds)
