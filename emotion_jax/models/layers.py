@@ -61,7 +61,13 @@ class Backbone(nn.Module):
         x_NHWC = normalise(image_NHWC, self.mean, self.std).astype(self.dtype)
         x_NF = self.features(x_NHWC, train)
         # The softmax and the loss want float32.
-        return dense(self.classes, dtype=self.dtype)(x_NF).astype(jnp.float32)
+        logits = dense(self.classes, dtype=self.dtype, kernel_init=self.last_init)(x_NF)
+        return logits.astype(jnp.float32)
+
+    @property
+    def last_init(self) -> nn.initializers.Initializer:
+        """Of the last layer's kernel."""
+        return nn.linear.default_kernel_init
 
     def features(self, x_NHWC: jax.Array, train: bool) -> jax.Array:
         """Normalised pixels to what the logits are made of: ``dtype`` [N, F]."""

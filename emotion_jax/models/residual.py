@@ -48,8 +48,7 @@ class Stem(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al. 2016, arXiv:1512.03385).
 
-    The shortcut is a 1x1 convolution where the shape changes. The last scale of the branch begins
-    at zero, so that each block begins as its shortcut.
+    The shortcut is a 1x1 convolution where the shape changes.
 
     Attributes:
       width: channels of the result.
@@ -58,6 +57,8 @@ class BasicBlock(nn.Module):
       drop_path: rate at which an image skips the branch in training.
       pool: whether the maximum of 2x2 pixels of the result is taken.
       activation: inside the branch and after the sum.
+      branch_scale: what the last scale of the branch begins at; at 0 the block begins as its
+        shortcut (Goyal et al. 2017, arXiv:1706.02677).
       dtype: of the computation.
     """
 
@@ -67,6 +68,7 @@ class BasicBlock(nn.Module):
     drop_path: float = 0.0
     pool: bool = False
     activation: Activation = "relu"
+    branch_scale: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -76,7 +78,8 @@ class BasicBlock(nn.Module):
         y_NHWC = conv(self.width, 3, self.stride, dtype=self.dtype)(x_NHWC)
         y_NHWC = norm(activation=self.activation)(y_NHWC)
         y_NHWC = conv(self.width, 3, dtype=self.dtype)(y_NHWC)
-        y_NHWC = norm(activation="none", scale_init=nn.initializers.zeros)(y_NHWC)
+        scale_init = nn.initializers.constant(self.branch_scale)
+        y_NHWC = norm(activation="none", scale_init=scale_init)(y_NHWC)
         if self.stride != 1 or x_NHWC.shape[-1] != self.width:
             x_NHWC = conv(self.width, 1, self.stride, dtype=self.dtype)(x_NHWC)
             x_NHWC = norm(activation="none")(x_NHWC)
