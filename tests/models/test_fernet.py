@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from emotion_jax import models
@@ -22,6 +23,17 @@ def test_forward_flops_at_44_pixels():
     with lowering.plain():
         cost = jax.jit(module.apply).lower(variables, image).cost_analysis()
     assert 0.3e9 < cost["flops"] < 0.36e9
+
+
+def test_branches_begin_at_full_scale_and_logits_at_zero():
+    small = ModelSettings(name="fernet", widths=(4, 6, 8), convolutions=1)
+    module = models.build(small, 7, 16, (0.5,), (0.25,))
+    image = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1), dtype=np.uint8)
+    logits, variables = module.init_with_output(jax.random.key(0), image)
+    np.testing.assert_array_equal(logits, 0)
+    for stage in (0, 1):
+        scale = variables["params"][f"BasicBlock_{stage}"]["BatchNorm_1"]["scale"]
+        np.testing.assert_array_equal(scale, 1)
 
 
 def test_every_3x3_convolution_but_the_first_suits_winograd(parameters):
