@@ -18,6 +18,7 @@ lint: .venv/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A worker has a compilation cache of its own: whole stretches of the tests, not every other one.
 check: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
