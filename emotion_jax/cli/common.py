@@ -122,7 +122,7 @@ def config_file(path: Path) -> Path:
         return ours[named]
     raise UserError(
         f"Cannot read the config {path}: there is no such file; "
-        f"those that come with the program are {listed(ours)}."
+        f"those that come with the program are {listed(ours, 50)}."
     )
 
 
