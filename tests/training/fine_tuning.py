@@ -61,12 +61,9 @@ def main(data, out):
         batch = ("--training.batch_size", min(BATCH, kept // 4))
         columns = []
         for way, start in (("scratch", ALONE), ("tuned", ("--training.init_from", out / "first"))):
-            runs = [out / f"{way}-{images}-{seed}" for seed in SEEDS]
+            settings, name = (*start, *batch), f"{way}-{images}"
             columns.append(
-                [
-                    run(folder, workdir, *start, *batch, "--training.seed", seed)
-                    for seed, workdir in zip(SEEDS, runs, strict=True)
-                ]
+                [run(folder, out / f"{name}-{n}", *settings, "--training.seed", n) for n in SEEDS]
             )
         text = "   ".join(
             f"{100 * statistics.mean(c):5.1f}% ± {100 * statistics.stdev(c):.1f}" for c in columns
