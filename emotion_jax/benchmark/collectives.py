@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
+from emotion_jax.benchmark import hlo
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # `%name = SHAPE all-reduce-start(operands), attributes`; its -done has no work of its own.
 _INSTRUCTION = re.compile(
     rf"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<kind>{'|'.join(KINDS)})"
     r"(?P<start>-start)?\("
 )
-_ARRAY = re.compile(r"\b(?P<dtype>pred|bf16|[suf]\d+\w*)\[(?P<dims>[\d,]*)\]")
 # {{0,1},{2,3}}; [groups,size]<=[devices], perhaps transposed; or axes of a mesh with their sizes.
 _GROUPS = re.compile(
     r"(?:replica_groups|source_target_pairs)="
@@ -19,7 +20,6 @@ _GROUPS = re.compile(
     r"|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?"
     r"|mesh\[[^\]]*\][^{]*\{[^}]*\})"
 )
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Collective:
     op_name: str
 
 
-def parse(hlo: str) -> tuple[Collective, ...]:
+def parse(text: str) -> tuple[Collective, ...]:
     """The collectives of an optimised HLO module's text, in its order.
 
     Those in a loop's body count once, as those of one step do when a dispatch takes many.
     """
-    found = (_INSTRUCTION.match(line) for line in hlo.splitlines())
+    found = (_INSTRUCTION.match(line) for line in text.splitlines())
     return tuple(_collective(match) for match in found if match)
 
 
@@ -62,23 +62,19 @@ def _collective(match: re.Match[str]) -> Collective:
     if match["start"] and kind != "all-reduce" and shape.startswith("("):
         # (operands, results, contexts...): the results are what is counted.
         shape = list(_elements(shape))[1]
-    arrays = [
-        (m["dtype"], prod(map(int, filter(None, m["dims"].split(",")))))
-        for m in _ARRAY.finditer(shape)
-    ]
+    arrays = [(m["dtype"], hlo.numbers(m)) for m in hlo.ARRAY.finditer(shape)]
     groups = _GROUPS.search(line)
     size = _group_size(groups[1]) if groups and kind != "collective-permute" else 0
     whole = max(size, 1) if kind == "reduce-scatter" else 1
-    op_name = _OP_NAME.search(line)
     return Collective(
         kind=kind,
         dtypes=tuple(dict.fromkeys(dtype for dtype, _ in arrays)),
         arrays=len(arrays),
         numbers=whole * sum(n for _, n in arrays),
-        bytes=whole * sum(-(-n * _bits(dtype) // 8) for dtype, n in arrays),
+        bytes=whole * sum(-(-n * hlo.bits(dtype) // 8) for dtype, n in arrays),
         groups=groups[1] if groups else "",
         group_size=size,
-        op_name=op_name[1] if op_name else "",
+        op_name=hlo.op_name(line),
     )
 
 
@@ -90,11 +86,6 @@ def _elements(shape: str) -> Iterator[str]:
         if (character == "," and depth == 1) or depth == 0:
             yield shape[begin:at].strip()
             begin = at + 1
-
-
-def _bits(dtype: str) -> int:
-    digits = re.search(r"\d+", dtype)
-    return int(digits[0]) if digits else 8  # pred
 
 
 def _group_size(groups: str) -> int:

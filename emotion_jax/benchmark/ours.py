@@ -73,9 +73,17 @@ class Contender:
             "device": name if jax.device_count() == 1 else f"{jax.device_count()} x {name}",
             "platform": self._network.platform,
             "parameters": sum(a.size for a in jax.tree.leaves(self._variables["params"])),
+            "flops_per_image": self._flops_per_image(),
             "peak_flops_per_second": chip and self._mesh.size * chip.peak(self._config.model.dtype),
             "devices": self._mesh.size,
         }
+
+    def _flops_per_image(self) -> float:
+        """Of the logits, as lax counts, however they are lowered."""
+        image = np.zeros((1, *self._shape), np.uint8)
+        with lowering.plain():
+            plain = jax.jit(lambda *args: self._module.apply(*args)).lower(self._variables, image)
+            return _entry(plain.cost_analysis(), "flops")
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, K]."""
@@ -147,13 +155,18 @@ class Contender:
         )
 
     @property
+    def _shape(self) -> tuple[int, int, int]:
+        size = self._config.data.image_size
+        return size, size, self._config.data.channels
+
+    @property
     def _key(self) -> jax.Array:
         if not hasattr(self, "_run_key"):
             self._run_key = state.make_key(self._config.training.seed, self._mesh)
         return self._run_key
 
     def _inference(self, images: int) -> Callable[[jax.Array], jax.Array]:
-        """The network as ``inference.network`` runs it on so many images."""
+        """The program of ``inference.network`` for so few images, of an evaluation for more."""
         if inference.for_few(images):
             return self._predict_few
         return partial(self._predict, self._variables)
@@ -166,9 +179,8 @@ class Contender:
         return mesh_lib.by_batch(self._mesh) if shared else mesh_lib.replicated(self._mesh)
 
     def _new_state(self) -> state.TrainState:
-        size, seed = self._config.data.image_size, self._config.training.seed
-        shape = (size, size, self._config.data.channels)
-        return state.create(self._module, self._tx, shape, self._classes, seed, self._mesh)
+        seed = self._config.training.seed
+        return state.create(self._module, self._tx, self._shape, self._classes, seed, self._mesh)
 
     def _jitted(self) -> Any:
         weights = np.ones(self._classes, np.float32)

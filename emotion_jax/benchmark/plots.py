@@ -51,6 +51,35 @@ def figure(content: dict[str, Any]) -> Figure:
     return canvas
 
 
+@png
+def side_by_side(content: dict[str, Any]) -> Figure:
+    """Images a second of several networks.
+
+    Args:
+      content: from ``side_by_side.run``.
+
+    Returns:
+      The PNG file's bytes.
+    """
+    networks = content["networks"]
+    canvas = Figure(figsize=(11, 1.6 + 0.42 * len(networks)), layout="constrained")
+    rounds = content["rounds"]
+    canvas.suptitle(
+        f"{content['device']}: median of {rounds} rounds in turns, bars to the quartiles",
+        x=0.01,
+        ha="left",
+        fontsize=9,
+        color=MUTED,
+    )
+    titles = {"train": "Training", "evaluate": "Naming"}
+    for axes, (task, title) in zip(canvas.subplots(1, 2), titles.items(), strict=True):
+        rates = {name: network[task] for name, network in networks.items()}
+        _bars(axes, rates, [BLUE] * len(rates))
+        axes.set_title(title)
+        axes.set_xlabel("images/s")
+    return canvas
+
+
 def _bars(axes: Axes, rates: dict[str, Any], colours: list[str]) -> None:
     names = list(rates)
     medians = np.array([rates[name]["median"] for name in names])

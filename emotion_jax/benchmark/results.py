@@ -99,7 +99,7 @@ def assemble(m: Measured) -> dict[str, Any]:
             "config": m.config.model_dump(mode="json"),
         },
     }
-    return _finite(content)
+    return finite(content)
 
 
 def _peer(m: Measured, name: str) -> dict[str, float | None]:
@@ -126,10 +126,10 @@ def _rates(rates: Mapping[str, Samples]) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Without NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,13 +7,12 @@ once, and what the layout puts in another memory space than HBM, S(1) and above,
 
 import re
 from dataclasses import dataclass
-from math import prod
+
+from emotion_jax.benchmark import hlo
 
 _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%(?P<name>[\w.\-]+) = (?P<shape>\(.*?\)|\S+) (?P<kind>[\w\-]+)\((?P<rest>.*)$"
 )
-_ARRAY = re.compile(r"\b(?P<dtype>pred|bf16|[suf]\d+)\[(?P<dims>[\d,]*)\](?P<layout>\{[^}]*\})?")
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
 # They move nothing, or end what was counted where it started.
 _FREE = {"parameter", "constant", "get-tuple-element", "bitcast", "tuple", "after-all"}
 _FREE_CALLS = ('custom_call_target="ConcatBitcast"', 'custom_call_target="AssumeGather')
@@ -36,11 +35,11 @@ class Kernel:
     bytes: int
 
 
-def kernels(hlo: str) -> tuple[Kernel, ...]:
+def kernels(text: str) -> tuple[Kernel, ...]:
     """Those of an optimised HLO module's entry, in its order; a loop's body counts nothing."""
     shapes: dict[str, str] = {}
     found = []
-    for line in hlo[hlo.find("\nENTRY ") + 1 :].splitlines():
+    for line in text[text.find("\nENTRY ") + 1 :].splitlines():
         match = _INSTRUCTION.match(line)
         if match is None:
             continue
@@ -54,20 +53,14 @@ def kernels(hlo: str) -> tuple[Kernel, ...]:
         else:
             arrays = [shape, *(shapes.get(operand, "") for operand in operands)]
             size = sum(sum(_sizes(array, hbm=True)) for array in arrays)
-        op_name = _OP_NAME.search(line)
-        found.append(Kernel(name, op_name[1] if op_name else "", size))
+        found.append(Kernel(name, hlo.op_name(line), size))
     return tuple(found)
 
 
 def _sizes(shape: str, hbm: bool = False) -> list[int]:
     """Bytes of each array of a shape, or only of those in HBM."""
     return [
-        prod(map(int, filter(None, m["dims"].split(",")))) * _bits(m["dtype"]) // 8
-        for m in _ARRAY.finditer(shape)
+        hlo.numbers(m) * hlo.bits(m["dtype"]) // 8
+        for m in hlo.ARRAY.finditer(shape)
         if not (hbm and re.search(r"S\([1-9]", m["layout"] or ""))
     ]
-
-
-def _bits(dtype: str) -> int:
-    digits = re.search(r"\d+", dtype)
-    return int(digits[0]) if digits else 8  # pred

@@ -1,9 +1,10 @@
 """Measure how fast training and inference are here, against other frameworks."""
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ Example: python scripts/benchmark.py --peers torch,keras,onnxruntime --json benc
   --seconds S          of each turn, at least about; 1 by default
   --json FILE          the figures, and a picture of them beside it (.png)
   --out DIR            runs/benchmark by default: benchmark.json and benchmark.png, without --json
+  --configs FILES      e.g. configs/vgg.toml,configs/resnet.toml: instead of all that, the networks
+                       of these side by side, in batches of 128 without --batch-size: parameters,
+                       arithmetic, images a second
   --compile-for CHIPS  e.g. v5e:1x1 or v5e:1x1,v5e:2x4 (the extra emotion-jax[tpu]): instead of all
                        that, compile the training step for these TPUs, which need not be there
 
 and every setting by name:"""
 
 DEFAULT = config_lib.load(common.shipped()["fer2013_baseline"])
+BATCH = 128  # of --configs, where no --batch-size is given: their own ones differ
 # What the time to the first step is taken of.
 TRAIN = "from emotion_jax.cli import train; train.main()"
 
@@ -48,6 +53,7 @@ class Benchmark:
       compile_for: targets, likewise; empty: measure this machine.
       json: the file for the figures; the picture goes beside it.
       rounds, seconds: how it is measured.
+      configs: by name, whose networks to compare; empty: measure one.
     """
 
     peers: str
@@ -55,6 +61,7 @@ class Benchmark:
     json: Path
     rounds: int
     seconds: float
+    configs: Mapping[str, Config] = field(default_factory=dict)
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
@@ -66,6 +73,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
     """
     options = {
         "--peers": str,
+        "--configs": str,
         "--compile-for": str,
         "--json": Path,
         "--out": Path,
@@ -73,7 +81,11 @@ def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
         "--seconds": float,
     }
     short = {"--data": "--data.dir", "--batch-size": "--training.batch_size"}
-    config, given = common.parse_settings(argv, DEFAULT, PROG, DESCRIPTION, options, short)
+
+    def settings(argv: Sequence[str]) -> tuple[Config, argparse.Namespace]:
+        return common.parse_settings(argv, DEFAULT, PROG, DESCRIPTION, options, short)
+
+    config, given = settings(argv)
     rounds = 5 if given.rounds is None else given.rounds
     seconds = 1.0 if given.seconds is None else given.seconds
     if rounds < 1:
@@ -82,7 +94,17 @@ def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
         raise UserError(f"--seconds is {seconds:g}; use more than 0 and at most 600.")
     folder = given.out or Path("runs/benchmark")
     file = given.json or folder / "benchmark.json"
-    return config, Benchmark(given.peers or "", given.compile_for or "", file, rounds, seconds)
+    names = [name.strip() for name in (given.configs or "").split(",") if name.strip()]
+    if names and (given.config or given.peers or given.compile_for):
+        raise UserError("--configs goes with none of --config, --peers and --compile-for.")
+    alike = ["--batch-size", str(BATCH), *argv, "--config"]
+    labels = files.named([Path(name.removesuffix(".toml")) for name in names])
+    configs = {
+        label: settings([*alike, name])[0] for (label, _), name in zip(labels, names, strict=True)
+    }
+    return config, Benchmark(
+        given.peers or "", given.compile_for or "", file, rounds, seconds, configs
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -97,6 +119,9 @@ def _benchmark(config: Config, args: Benchmark) -> None:
     if args.compile_for:
         _compile_for(config, args)
         return
+    if args.configs:
+        _side_by_side(args, config.logging.progress)
+        return
     # These take seconds to import, which --help and a typo need not wait for.
     from emotion_jax.benchmark import plots, pool, suite
     from emotion_jax.benchmark.table import table
@@ -106,11 +131,7 @@ def _benchmark(config: Config, args: Benchmark) -> None:
         print("No --data was given: the end-to-end figure is of the synthetic faces.")
     options = suite.Options(peers, args.rounds, args.seconds, TRAIN, config.logging.progress)
     content = suite.run(config, options)
-    _write_json(args.json, content)
-    picture = args.json.with_suffix(".png")
-    with files.reported(picture):
-        files.write_bytes_atomic(picture, plots.figure(content))
-    print(f"{table(content)}\n\nFigures: {args.json}\nPicture: {picture}")
+    _write(args.json, content, plots.figure(content), table(content))
 
 
 def _compile_for(config: Config, args: Benchmark) -> None:
@@ -123,6 +144,21 @@ def _compile_for(config: Config, args: Benchmark) -> None:
         print(f"{estimate.table()}\n")
     _write_json(args.json, {"compile_for": estimates})
     print(f"Figures: {args.json}")
+
+
+def _side_by_side(args: Benchmark, progress: bool) -> None:
+    from emotion_jax.benchmark import plots, side_by_side
+
+    content = side_by_side.run(args.configs, args.rounds, args.seconds, progress)
+    _write(args.json, content, plots.side_by_side(content), side_by_side.table(content))
+
+
+def _write(path: Path, content: dict[str, Any], picture: bytes, table: str) -> None:
+    _write_json(path, content)
+    beside = path.with_suffix(".png")
+    with files.reported(beside):
+        files.write_bytes_atomic(beside, picture)
+    print(f"{table}\n\nFigures: {path}\nPicture: {beside}")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

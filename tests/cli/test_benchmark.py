@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from emotion_jax import config
-from emotion_jax.benchmark import suite
+from emotion_jax.benchmark import side_by_side, suite
 from emotion_jax.cli import benchmark
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,24 @@ def test_settings_are_overridden_as_in_train():
     assert args.peers == "torch"
 
 
+def test_networks_side_by_side_train_in_batches_of_one_size():
+    given = ["--configs", "vgg, resnet.toml", "--data", "faces", "--model.dense_dropout", "0"]
+    _, args = benchmark.parse(given)
+    assert list(args.configs) == ["vgg", "resnet"]
+    vgg, resnet = args.configs.values()
+    assert (vgg.model.name, resnet.model.name) == ("vgg", "resnet")
+    for settings in (vgg, resnet):
+        assert settings.training.batch_size == 128
+        assert settings.data.dir == Path("faces")
+        assert settings.model.dense_dropout == 0
+    _, args = benchmark.parse([*given, "--batch-size", "8"])
+    assert [settings.training.batch_size for settings in args.configs.values()] == [8, 8]
+
+
 SENTENCES = [
+    (["--configs", "vgg", "--config", "vgg"], "--configs goes with none of"),
+    (["--configs", "vgg", "--peers", "torch"], "--configs goes with none of"),
+    (["--configs", "vgg,vbb"], "Cannot read the config vbb"),
     (["--peers", "caffe"], "--peers: 'caffe' is not one of"),
     (["--rounds", "0"], "--rounds is 0"),
     (["--rounds", "many"], "--rounds"),
@@ -108,6 +125,23 @@ def test_the_command_writes_figures_and_a_picture(argv, tmp_path, capsys, monkey
     assert content["ratio_to_fastest_peer"] is None  # it does not train
     assert (tmp_path / "figures" / "b.png").read_bytes().startswith(b"\x89PNG")
     assert "Inference, batch 8" in capsys.readouterr().out
+
+
+def test_networks_side_by_side(argv, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(side_by_side, "EVALUATE", 8)
+    thin, wide = tmp_path / "thin.toml", tmp_path / "wide.toml"
+    thin.write_text("[model]\nwidths = [4]\n")
+    wide.write_text("[model]\nwidths = [16]\n")
+    at = argv.index("--model.widths")
+    rest = [*argv[:at], *argv[at + 2 :]]
+    benchmark.main([*rest, "--configs", f"{thin},{wide}"])
+    content = json.loads((tmp_path / "figures" / "b.json").read_text())
+    a, b = content["networks"].values()
+    for what in ("parameters", "flops_per_image"):
+        assert 3 * a[what] < b[what] < 5 * a[what]
+    assert a["train"]["median"] > 0 < b["evaluate"]["median"]
+    assert (tmp_path / "figures" / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert "| thin |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
