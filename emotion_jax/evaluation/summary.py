@@ -1,4 +1,4 @@
-"""The end of a run: its best step on every split, as files and as a few lines."""
+"""The end of a run: its chosen step on every split, as files and as a few lines."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from emotion_jax.training.conformal import fit_thresholds
 def finish(
     workdir: Path, data: Dataset, history: Sequence[dict[str, Any]], progress: bool = False
 ) -> str:
-    """Evaluate the best step; the main process writes report/, curves.png and summary.json.
+    """Evaluate the chosen step; the main process writes report/, curves.png and summary.json.
 
     Args:
       workdir: of the run.
@@ -60,8 +60,9 @@ def finish(
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         files.write_text_atomic(workdir / "summary.json", text)
     split = "test" if data.test is not None else "validation (there is no test folder)"
+    chosen = best.config.training.selection.capitalize()
     return (
-        f"Best step {summary['step']} (epoch {summary['epoch']}) on {split}:\n\n"
+        f"{chosen} step {summary['step']} (epoch {summary['epoch']}) on {split}:\n\n"
         f"{reported.text()}\n\nReport: {workdir / 'report' / 'report.html'}"
     )
 

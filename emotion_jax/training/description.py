@@ -9,11 +9,11 @@ from emotion_jax.config import Config
 from emotion_jax.data.preprocess import CONVENTION
 from emotion_jax.data.split import Dataset
 from emotion_jax.training.predict import VIEWS
+from emotion_jax.training.selection import RULES
 from emotion_jax.training.workdir import Row
 
 FORMAT = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-SELECTION = "highest validation accuracy, then lowest validation loss, then the earlier epoch"
 
 
 def describer(
@@ -37,7 +37,7 @@ def describer(
         "std": list(std),
         "crop": CONVENTION,
         "tta": list(VIEWS),
-        "selection": SELECTION,
+        "selection": RULES[config.training.selection],
         "fingerprint": data.fingerprint,
         "teachers": list(teachers),
         "versions": versions(),
@@ -63,20 +63,6 @@ def describer(
         }
 
     return describe
-
-
-def best_row(history: Sequence[Row]) -> Row:
-    """The epoch that selection chooses."""
-    return min(history, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]))
-
-
-def selection(description: Mapping[str, Any]) -> str:
-    """How the step was chosen among those that its history knows, in words."""
-    history, rule = description["history"], description["selection"]
-    best = best_row(history) if history else None
-    if best is None or best["step"] == description["step"]:
-        return rule
-    return f"by hand, where the rule ({rule}) chooses epoch {best['epoch']}"
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from emotion_jax.errors import UserError
+from emotion_jax.training import selection
 from emotion_jax.training.state import TrainState
 
 GRACE = 0.5  # seconds, for the failures that come after the first
@@ -29,24 +30,18 @@ def steps(directory: Path) -> list[Path]:
 
 
 def ranked(found: list[Path]) -> list[Path]:
-    """Steps that were validated, best first: by accuracy, then by loss, then the older one."""
+    """Steps that were validated, the one that their run's rule (``selection``) chooses first."""
     places = {step: place for step in found if (place := _place_of(step))}
     return sorted(places, key=lambda step: places[step])
 
 
 def _place_of(step: Path) -> tuple[float, float, int] | None:
     try:
-        val: Any = validation(step)
-        return (-float(val["accuracy"]), float(val["loss"]), int(step.name))
-    except (KeyError, TypeError, ValueError):  # never validated, or damaged
-        return None
-
-
-def validation(step: Path) -> dict[str, float] | None:
-    """Validation metrics of a step; None if it was saved within an epoch or cannot be read."""
-    try:
-        return json.loads((step / "description.json").read_text())["metrics"]["val"]
-    except (OSError, ValueError, KeyError, TypeError):
+        about = json.loads((step / "description.json").read_text())
+        val = about["metrics"]["val"]
+        accuracy, loss = float(val["accuracy"]), float(val["loss"])
+        return selection.order(about.get("selection", ""), accuracy, loss, int(step.name))
+    except (OSError, KeyError, TypeError, ValueError):  # never validated, or damaged
         return None
 
 

@@ -22,6 +22,7 @@ from emotion_jax.errors import UserError
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import optimizer, saved, state
 from emotion_jax.training.checkpoint import Store
+from emotion_jax.training.selection import BEST, RULES
 
 HASHES = np.array([1, 2**63, 2**64 - 1], np.uint64)
 
@@ -68,9 +69,10 @@ def assert_same_bits(a, b):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-def described(step, accuracy=None, loss=1.0):
+def described(step, accuracy=None, loss=1.0, rule=BEST):
     val = {"accuracy": accuracy, "loss": loss}
-    return {"step": step, "metrics": {} if accuracy is None else {"val": val}}
+    metrics = {} if accuracy is None else {"val": val}
+    return {"step": step, "metrics": metrics, "selection": rule}
 
 
 def save(store, tree, step, **val):
@@ -164,7 +166,6 @@ def test_what_is_beside_the_arrays(tmp_path, fresh):
     store.wait()
     step = store.newest_good()
     assert saved.read_description(step) == description
-    assert saved.validation(step) == {"accuracy": 0.25, "loss": 2.0}
     hashes = saved.read_hashes(step)
     assert hashes.dtype == np.uint64
     np.testing.assert_array_equal(hashes, HASHES)
@@ -393,6 +394,15 @@ def test_best_goes_by_validation_and_skips_bad_steps(workdir, fresh, capsys):
     assert saved.best(store.directory) == store.directory / "5"
     assert "train_hashes.npy is damaged" in capsys.readouterr().err
     assert names(store.directory) == ["1", "2", "3", "4", "5", "6"]  # a reader moves nothing
+
+
+def test_where_the_last_epoch_counts_it_is_the_one_and_accuracy_keeps_none(tmp_path, fresh):
+    store = Store(tmp_path, 1, 2)
+    for step, accuracy in ((1, 0.9), (2, 0.6), (3, 0.7)):
+        save(store, fresh, step, accuracy=accuracy, rule=RULES["last"])
+    save(store, fresh, 4, rule=RULES["last"])  # within an epoch
+    assert saved.best(store.directory) == store.directory / "3"
+    assert names(store.directory) == ["2", "3", "4"]
 
 
 def test_best_of_steps_that_were_never_validated_is_the_newest(tmp_path, fresh):
