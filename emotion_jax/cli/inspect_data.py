@@ -63,6 +63,6 @@ def _inspect(args: Inspect) -> None:
     print(page.text(diagnosis))
     print(f"\nReport: {out / 'report.html'}")
     if args.fix is not None:
-        left_out = fix.plan(diagnosis.survey, diagnosis.all)
+        left_out = fix.plan(diagnosis.survey, diagnosis.all, diagnosis.leaks)
         linked, copied = fix.write(args.fix, diagnosis.survey, left_out, progress=True)
         print(fix.text(args.fix, left_out, linked, copied))

@@ -47,7 +47,8 @@ def unpack(archive: Path, folder: Path, progress: bool = False) -> list[str]:
 
     Raises:
       UserError: the archive is damaged, encrypted or of another kind, a name leads out of it, it
-        unpacks to more than the limits above, or holds nothing of use.
+        unpacks to more than the limits of
+        ``budget``, or holds nothing of use.
       OSError: ``folder`` cannot be written.
     """
     budget = Budget(archive)

@@ -49,6 +49,9 @@ def load(settings: DataSettings, progress: bool = False) -> Dataset:
 def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
     """As ``load``, but uncut: all of train, no validation, and no test.
 
+    With votes that is every image that can be measured: those without a majority are left out, be
+    their distribution learnt or not.
+
     Raises:
       UserError: the data is missing or not usable.
     """
@@ -56,11 +59,17 @@ def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
     whole = _split(records, "train", settings)
     nothing = whole.subset("val", np.arange(0))
     data = Dataset(records.classes, records.fingerprint, records.problems, whole, nothing, None)
-    return _voted(data, settings) if settings.votes else data
+    if not settings.votes:
+        return data
+    data = _voted(data, settings)
+    if data.train.soft is None:
+        return data
+    table = votes.read(Path(str(settings.votes)))
+    return replace(data, train=relabelled(data.train, table, data.classes, str(settings.votes)))
 
 
 def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: str) -> Split:
-    """The images of a split that have a majority, labelled by it.
+    """The images of a split that have a majority, labelled by it; ``soft`` stays as it is.
 
     Raises:
       UserError: there is none; names ``source``, the file of the votes.
@@ -68,7 +77,7 @@ def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source:
     kept, labels, note = votes.majorities(table, split.paths, classes)
     if not len(kept):
         raise UserError(f"The votes {source} give none of the {len(split)} images a known class.")
-    return replace(split.subset(split.name, kept), labels=labels, soft=None, votes=note)
+    return replace(split.subset(split.name, kept), labels=labels, votes=note)
 
 
 def _voted(data: Dataset, settings: DataSettings) -> Dataset:

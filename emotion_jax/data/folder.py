@@ -15,6 +15,9 @@ from emotion_jax.data.threads import in_order
 from emotion_jax.data.tree import Problem, class_folders, folders_in
 from emotion_jax.errors import UserError, listed
 
+# How the reason of a Problem begins that lies in the disk or in permissions, not in the file.
+UNREADABLE = "unreadable"
+
 
 class ImageFile(NamedTuple):
     """An image by name: posix path below the root, its split, its label."""
@@ -126,31 +129,12 @@ def read(listing: Listing, preprocess: Preprocess, workers: int = 0) -> Iterator
     return in_order(lambda file: _read_one(listing.root, file, preprocess), listing.images, workers)
 
 
-def scan(root: Path, preprocess: Preprocess | None = None, workers: int = 0) -> Listing:
-    """List a tree and open every image: the listing of what is usable, with all problems.
-
-    Raises:
-      UserError: as ``list_tree``, also where too little is left after opening.
-    """
-    listing = list_tree(root)
-    images, problems = [], list(listing.problems)
-    for result in read(listing, preprocess or Preprocess(), workers):
-        if isinstance(result, Problem):
-            problems.append(result)
-        else:
-            images.append(result.file)
-    check_usable(listing, images)
-    return Listing(root, listing.classes, tuple(images), tuple(sorted(problems)))
-
-
 def check_usable(listing: Listing, images: Collection[ImageFile]) -> None:
     """Refuse a data set of which too little could be read.
 
     Raises:
-      UserError: no image is left, or fewer than two classes of train have one.
+      UserError: fewer than two classes of train have an image.
     """
-    if not images:
-        raise UserError(f"None of the {len(listing.images)} images in {listing.root} can be read.")
     if any(file.split == "train" for file in listing.images):
         usable = {listing.classes[file.label] for file in images if file.split == "train"}
         if len(usable) < 2:
@@ -191,7 +175,7 @@ def _class_folders(root: Path, split: str, problems: list[Problem]) -> dict[str,
     except UserError:
         if split == "train":
             raise
-        problems.append(Problem(split, "unreadable"))
+        problems.append(Problem(split, UNREADABLE))
         return {}
 
 
@@ -203,4 +187,4 @@ def _read_one(root: Path, file: ImageFile, preprocess: Preprocess) -> Decoded | 
     except BadImage as error:
         return Problem(file.path, str(error))
     except OSError as error:
-        return Problem(file.path, f"unreadable ({error.strerror or error})")
+        return Problem(file.path, f"{UNREADABLE} ({error.strerror or error})")

@@ -85,8 +85,11 @@ def ingest(
             records = _known(pointer, cache)
             if records is None:
                 records = _build(listing, preprocess, recipe, cache, key, workers, progress)
-                content = {"dataset": records.fingerprint, "problems": records.problems}
-                files.write_text_atomic(pointer, json.dumps(content))
+                # What the disk or a permission kept from us is tried again the next time: neither
+                # need change a file's size or time when it is put right.
+                if not any(p.reason.startswith(folder.UNREADABLE) for p in records.problems):
+                    content = {"dataset": records.fingerprint, "problems": records.problems}
+                    files.write_text_atomic(pointer, json.dumps(content))
     except OSError as error:
         raise UserError(
             f"Cannot write the data cache {cache}: {error.strerror or error}; "

@@ -2,11 +2,10 @@
 
 Two images are near-duplicates when their perceptual hashes (DCT, 64 bits; Zauner 2010) differ in
 few bits and their pixels correlate. Either alone chains strangers together: on FER2013's train
-half of the pairs at 8 bits are two people, and drawn faces differ in few bits throughout. The two
-limits below were measured there (docs/cross_validation.md).
+half of the pairs at 8 bits are two people, and drawn faces differ in few bits throughout.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import imagehash
 import numpy as np
@@ -23,15 +22,23 @@ CHUNK = 1024  # images
 CELLS = 2**21  # of the table of distances, at a time
 
 
-def perceptual_hashes(examples: Examples, progress: bool = False) -> np.ndarray:
-    """``imagehash.phash`` of every image, its 64 bits as a number: uint64 [n]."""
-    hashes = np.zeros(len(examples), np.uint64)
+def perceptual_hashes(
+    images: Callable[[np.ndarray], np.ndarray], n: int, progress: bool = False
+) -> np.ndarray:
+    """``imagehash.phash`` of every image, its 64 bits as a number: uint64 [n].
+
+    Args:
+      images: from their numbers, int64 [m], to the images, uint8 [m, H, W] or [m, H, W, C].
+      n: how many there are.
+      progress: show a bar.
+    """
+    hashes = np.zeros(n, np.uint64)
     with tqdm(
-        total=len(examples), desc="near-duplicates", unit="img", disable=not progress, leave=False
+        total=n, desc="near-duplicates", unit="img", disable=not progress, leave=False
     ) as bar:
-        for start in range(0, len(examples), CHUNK):
-            images = examples.images(np.arange(start, min(start + CHUNK, len(examples))))
-            bits = [imagehash.phash(Image.fromarray(np.squeeze(image))).hash for image in images]
+        for start in range(0, n, CHUNK):
+            some = images(np.arange(start, min(start + CHUNK, n)))
+            bits = [imagehash.phash(Image.fromarray(np.squeeze(image))).hash for image in some]
             packed = np.packbits(np.reshape(bits, (len(bits), 64)), axis=1)
             hashes[start : start + len(bits)] = packed.view(">u8")[:, 0]
             bar.update(len(bits))
@@ -54,7 +61,7 @@ def near_pairs(
       correlation: smallest correlation of the pixels.
       progress: show a bar.
     """
-    hashes = perceptual_hashes(examples, progress)
+    hashes = perceptual_hashes(examples.images, len(examples), progress)
     found = [np.zeros((0, 2), np.int64)]
     for pairs in _within(hashes, distance):
         for start in range(0, len(pairs), CHUNK):

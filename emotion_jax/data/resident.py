@@ -45,8 +45,11 @@ def put(examples: Examples, sharding: Sharding) -> Resident:
     n = len(examples)
     first = examples.images(np.arange(1))
     check_fits(n * first.nbytes, sorted(sharding.addressable_devices, key=lambda d: d.id))
-    chunks = [examples.images(np.arange(a, min(a + CHUNK, n))) for a in range(0, n, CHUNK)]
-    host = (np.concatenate(chunks), examples.targets)
+    whole = np.empty((n, *first.shape[1:]), first.dtype)
+    for start in range(0, n, CHUNK):  # in place: joining chunks would take the memory twice
+        rows = np.arange(start, min(start + CHUNK, n))
+        whole[rows[0] : rows[-1] + 1] = examples.images(rows)
+    host = (whole, examples.targets)
     images, targets = (
         jax.make_array_from_callback(array.shape, sharding, array.__getitem__) for array in host
     )

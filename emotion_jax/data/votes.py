@@ -106,7 +106,9 @@ def read(path: Path) -> Table:
         data = path.read_bytes()
         rows = csv.DictReader(data.decode("utf-8-sig").splitlines())
         if missing := {"image", *COLUMNS} - set(rows.fieldnames or ()):
-            raise UserError(f"{path} has no column {listed(sorted(missing))}; see README.md.")
+            raise UserError(
+                f"{path} has no column {listed(sorted(missing))}; see docs/accuracy.md."
+            )
         table = {row["image"]: tuple(int(row[name]) for name in COLUMNS) for row in rows}
         return Table(table, sha256(data).hexdigest())
     except OSError as error:

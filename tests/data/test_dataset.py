@@ -427,6 +427,23 @@ def test_votes_take_the_place_of_the_folders(tmp_path, protocol):
     assert data.fingerprint != without.fingerprint
 
 
+@pytest.mark.parametrize("protocol", ["majority", "distribution"])
+def test_votes_on_the_whole_of_train_can_all_be_measured(tmp_path, protocol):
+    tree = grow(tmp_path / "faces", "train", n=24)
+    for number, path in enumerate(sorted(tree.rglob("*.png"))):
+        path.rename(path.with_name(f"v{number}.png"))
+    mostly, divided = (3, 7, *[0] * 8), (4, 0, 0, 3, 0, 3, *[0] * 4)
+    rows = {f"v{i}": (mostly, divided)[i % 2] for i in range(48)}
+    table = votes_file(tmp_path / "votes.csv", rows)
+    whole = dataset.load_whole(settings(tree, votes=table, vote_protocol=protocol)).train
+    assert {votes.CLASSES[label] for label in whole.labels} == {"happy"}
+    assert len(whole) == 24
+    assert whole.votes["left_out"]["no majority"] == 24
+    shares = whole.targets if protocol == "distribution" else np.eye(8)[whole.targets]
+    happy = 0.7 if protocol == "distribution" else 1.0
+    assert shares[:, votes.CLASSES.index("happy")] == pytest.approx(np.full(24, happy))
+
+
 def test_votes_that_tell_nothing_are_a_sentence(tmp_path):
     tree = grow(tmp_path / "faces", "train")
     table = votes_file(tmp_path / "votes.csv", {"other": (10, *[0] * 9)})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from emotion_jax.data import folder
+from emotion_jax.data import folder, ingest
 from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.data.tree import Problem
 from emotion_jax.errors import UserError
@@ -44,12 +44,24 @@ def root(tmp_path):
     )
 
 
+def usable(root):
+    """What a run gets of a tree: path -> class, and reason by path of what it does not get."""
+    with tempfile.TemporaryDirectory() as cache:
+        records = ingest.ingest(folder.list_tree(root), SMALL, Path(cache))
+    found = {
+        path: records.classes[label]
+        for split in records.splits.values()
+        for path, label in zip(split["paths"], split["labels"], strict=True)
+    }
+    return found, dict(records.problems)
+
+
 def problems_of(root):
     """Reasons by path, of a tree whose four good images have all to be found."""
-    listing = folder.scan(root, SMALL)
-    assert {file.path for file in listing.images} >= GOOD
-    assert {file.path for file in listing.images}.isdisjoint(p.path for p in listing.problems)
-    return dict(listing.problems)
+    found, problems = usable(root)
+    assert found.keys() >= GOOD
+    assert found.keys().isdisjoint(problems)
+    return problems
 
 
 def test_classes_labels_and_splits(root):
@@ -149,7 +161,7 @@ def test_a_folder_beside_train_that_cannot_be_read(root, monkeypatch):
     scandir = os.scandir
 
     def fail(path):
-        if Path(path).name == "lost+found":
+        if str(path).endswith("lost+found"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
@@ -167,7 +179,7 @@ def test_train_that_cannot_be_read(root, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(UserError, match=r"Cannot read the folder .*train: Permission denied\."):
-        folder.scan(root)
+        folder.list_tree(root)
 
 
 def test_test_may_be_missing_or_lack_classes(root):
@@ -190,24 +202,24 @@ def test_test_may_be_missing_or_lack_classes(root):
 def test_too_little_to_train_on(tmp_path, paths, sentence):
     write(tmp_path / "root", *paths).mkdir(exist_ok=True)
     with pytest.raises(UserError, match=sentence):
-        folder.scan(tmp_path / "root")
+        folder.list_tree(tmp_path / "root")
 
 
 def test_no_folder(tmp_path):
     write(tmp_path, "file")
     with pytest.raises(UserError, match="There is no folder"):
-        folder.scan(tmp_path / "none")
+        folder.list_tree(tmp_path / "none")
     with pytest.raises(UserError, match="is not a folder"):
-        folder.scan(tmp_path / "file")
+        folder.list_tree(tmp_path / "file")
 
 
 def test_two_classes_have_to_be_left_after_opening(root):
     write(root, "train/sad/1.png", data=b"broken")
     with pytest.raises(UserError, match=r"Only 1 class of .*train has readable images \(happy\)"):
-        folder.scan(root)
-    write(root, "train/happy/1.png", "test/happy/1.png", "test/sad/1.png", data=b"")
-    with pytest.raises(UserError, match=r"None of the 4 images in .* can be read"):
-        folder.scan(root)
+        usable(root)
+    write(root, "test/happy/1.png", "test/sad/1.png", data=b"")
+    with pytest.raises(UserError, match=r"None of the 2 images in the test split .* can be read"):
+        usable(root)
 
 
 def test_reads_in_the_order_of_the_listing(tmp_path):
@@ -231,7 +243,8 @@ def test_reads_in_parallel(root, monkeypatch):
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", meet)
-    assert len(folder.scan(root, SMALL, workers=4).images) == 4
+    results = list(folder.read(folder.list_tree(root), SMALL, workers=4))
+    assert [result.file.path for result in results] == sorted(GOOD)
 
 
 def test_a_split_for_evaluation(root):
@@ -313,19 +326,19 @@ def test_random_trees(tree):
             data = picture() if kind == "good" else BROKEN[kind][0]
             write(root, f"{split}/{name}/{stem}.png", data=data)
         named = {name for split, name, _ in tree if split == "train"}
-        usable = {name for (split, name, _), k in tree.items() if (split, k) == ("train", "good")}
-        if len(usable) < 2:
+        good = {key for key, kind in tree.items() if kind == "good" and key[1] in named}
+        splits = {split for split, name, _ in tree if name in named}
+        in_train = {name for split, name, _ in good if split == "train"}
+        if len(in_train) < 2 or splits != {split for split, _, _ in good}:
             with pytest.raises(UserError):
-                folder.scan(root, SMALL)
+                usable(root)
             return
-        listing = folder.scan(root, SMALL)
-    assert listing.classes == tuple(sorted(named))
-    found = {(f.path, listing.classes[f.label]) for f in listing.images}
+        found, problems = usable(root)
+        classes = folder.list_tree(root).classes
+    assert classes == tuple(sorted(named))
     paths = {key: f"{key[0]}/{key[1]}/{key[2]}.png" for key in tree}
-    assert found == {
-        (paths[key], key[1]) for key, kind in tree.items() if kind == "good" and key[1] in named
-    }
-    assert dict(listing.problems) == {
+    assert found == {paths[key]: key[1] for key in good}
+    assert problems == {
         **{
             paths[k]: BROKEN[kind][1]
             for k, kind in tree.items()

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,3 +299,24 @@ def test_a_disk_that_fills_up_is_one_sentence(tree, cache):
     assert out.startswith(f"Cannot write the data cache {cache}: "), err
     assert "write() failed" in out
     assert os.listdir(cache / "temporary") == []
+
+
+def test_what_the_disk_kept_from_it_is_tried_again(tree, tmp_path, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def fail(path):
+        if path == tree / "train/sad/1.png":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        for _ in range(2):
+            records = take(tree, tmp_path / "cache")
+            problem = ("train/sad/1.png", "unreadable (Permission denied)")
+            assert [tuple(p) for p in records.problems] == [problem]
+            assert len(records.splits["train"]["paths"]) == 9
+    # Permissions are given back without a change of the file's time.
+    records = take(tree, tmp_path / "cache")
+    assert records.problems == ()
+    assert "train/sad/1.png" in records.splits["train"]["paths"]

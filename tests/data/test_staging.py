@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from emotion_jax.config import DataSettings
-from emotion_jax.data import archives, dataset, folder, mirror, staging
+from emotion_jax.data import archives, dataset, folder, ingest, mirror, staging
+from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.errors import UserError
 
 PATHS = ("train/happy/1.png", "train/sad/1.png", "test/happy/1.png", "test/sad/1.png")
@@ -82,8 +83,11 @@ def test_the_copy_has_the_problems_of_the_source(tree, tmp_path):
     (tree / "train/sad/a.txt").write_bytes(b"x")
     (tree / "train/angry").mkdir()
     copy = staging.stage(tree, tmp_path / "local", progress=False)
-    here, there = folder.scan(tree), folder.scan(copy)
-    assert there.images == here.images
+    here, there = (
+        ingest.ingest(folder.list_tree(root), Preprocess(8), tmp_path / "cache")
+        for root in (tree, copy)
+    )
+    assert there.fingerprint == here.fingerprint
     assert there.problems == here.problems
     assert len(there.problems) == 4
 

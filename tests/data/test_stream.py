@@ -51,12 +51,6 @@ def test_every_example_is_as_likely_in_the_short_epochs():
     np.testing.assert_allclose(counts / counts.mean(), 1, atol=0.1)
 
 
-def test_rows_of_the_processes_make_up_the_batch():
-    whole = stream.batch_indices(3, 7, 100, 16)
-    shares = [stream.batch_indices(3, 7, 100, 16)[slice(4 * i, 4 * i + 4)] for i in range(4)]
-    np.testing.assert_array_equal(np.concatenate(shares), whole)
-
-
 def test_a_batch_cannot_be_written_to():
     with pytest.raises(ValueError, match="read-only"):
         stream.batch_indices(0, 0, 10, 5)[0] = 1

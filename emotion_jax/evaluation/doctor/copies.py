@@ -18,11 +18,14 @@ from emotion_jax.evaluation.doctor.survey import Survey
 IDENTICAL = "identical pixels"  # how the detail of an exact copy begins
 
 
-def find(survey: Survey, blank: np.ndarray, progress: bool = False) -> list[Finding]:
-    """Findings of the kinds ``leak label_conflict duplicate near_duplicate``.
+def find(
+    survey: Survey, blank: np.ndarray, progress: bool = False
+) -> tuple[list[Finding], list[Finding]]:
+    """Findings of the kinds ``leak label_conflict duplicate near_duplicate``; and every leak.
 
-    An image has at most one line of a kind, and the image that it is related to comes before it
-    in the order of splits (train first) and paths. Exact copies come first, then by likeness.
+    Of the first an image has at most one line of a kind. The image that it is related to comes
+    before it in the order of splits (train first) and paths. Exact copies come first, then by
+    likeness.
 
     Args:
       survey: the images.
@@ -31,12 +34,14 @@ def find(survey: Survey, blank: np.ndarray, progress: bool = False) -> list[Find
       progress: show a bar.
     """
     contents = _Contents(survey)
-    exact = list(_exact(survey, contents))
     looked = np.flatnonzero(~blank[contents.first])
     pairs = near_pairs(survey.thumbs[contents.first[looked]], progress)
-    near = _near(survey, contents, pairs, looked)
-    known = {(finding.kind, finding.path) for finding in exact}
-    return exact + [finding for finding in near if (finding.kind, finding.path) not in known]
+    first: dict[tuple[str, str], Finding] = {}
+    leaks = []
+    for finding in (*_exact(survey, contents), *_near(survey, contents, pairs, looked)):
+        first.setdefault((finding.kind, finding.path), finding)
+        leaks += [finding] * (finding.kind == LEAK)
+    return list(first.values()), leaks
 
 
 class _Contents:
@@ -75,8 +80,7 @@ def _exact(survey: Survey, contents: _Contents) -> Iterator[Finding]:
 def _near(
     survey: Survey, contents: _Contents, pairs: Pairs, looked: np.ndarray
 ) -> Iterator[Finding]:
-    """Of each kind and image the pair of the highest correlation, the highest first."""
-    seen: set[tuple[str, int]] = set()
+    """All pairs, those of the highest correlation first."""
     for k in np.lexsort((pairs.earlier, pairs.later, -pairs.correlation)).tolist():
         two = contents.splits[looked[pairs.later[k]]], contents.splits[looked[pairs.earlier[k]]]
         like = f"near-identical, correlation {pairs.correlation[k]:.3f}"
@@ -86,9 +90,7 @@ def _near(
             kinds = [NEAR_DUPLICATE if same_split else LEAK]
             kinds += [LABEL_CONFLICT] * bool(survey.label[image] != survey.label[other])
             for kind in kinds:
-                if (kind, image) not in seen:
-                    seen.add((kind, image))
-                    yield _finding(survey, kind, image, other, like)
+                yield _finding(survey, kind, image, other, like)
 
 
 def _couples(a: dict[int, list[int]], b: dict[int, list[int]]) -> Iterator[tuple[int, int]]:

@@ -18,12 +18,15 @@ class Diagnosis:
 
     Attributes:
       findings: kind -> its findings, for every kind that was looked for.
+      leaks: all pairs of an image and one like it in an earlier split; of the findings an image
+        has one.
       notes: on the mislabels, for a reader.
       score: of the mislabels against votes, from ``mislabels.score``; None: not asked for.
     """
 
     survey: Survey
     findings: dict[str, list[Finding]]
+    leaks: list[Finding]
     notes: list[str] = field(default_factory=list)
     score: dict[str, Any] | None = None
 
@@ -54,19 +57,20 @@ def examine(
     """
     seen = survey(list_tree(root), workers, progress)
     found: dict[str, list[Finding]] = {kind: [] for kind in KINDS if kind != MISLABEL}
+    alike, leaks = copies.find(seen, oddities.is_blank(seen), progress)
     for finding in (
         *oddities.broken(seen),
         *oddities.blank(seen),
         *oddities.outliers(seen),
         *oddities.imbalance(seen),
-        *copies.find(seen, oddities.is_blank(seen), progress),
+        *alike,
     ):
         found[finding.kind].append(finding)
     if predictions is None:
-        return Diagnosis(seen, found)
+        return Diagnosis(seen, found, leaks)
     ranking = mislabels.find(seen, predictions)
     score = None if votes is None else mislabels.score(ranking, votes)
-    return Diagnosis(seen, found | {MISLABEL: ranking.findings}, ranking.notes, score)
+    return Diagnosis(seen, found | {MISLABEL: ranking.findings}, leaks, ranking.notes, score)
 
 
 def write(diagnosis: Diagnosis, out: Path) -> None:

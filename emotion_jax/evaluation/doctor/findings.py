@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 BROKEN, BLANK, OUTLIER, IMBALANCE = "broken", "blank", "outlier", "imbalance"
@@ -40,10 +40,10 @@ class Finding(NamedTuple):
     detail: str
 
 
-def table(findings: Iterable[Finding]) -> str:
-    """``kind,path,related,detail`` as CSV with LF line ends."""
+def table(findings: Iterable[NamedTuple], fields: Sequence[str] = Finding._fields) -> str:
+    """CSV with LF line ends: the names of the fields, then a line a finding."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(Finding._fields)
+    writer.writerow(fields)
     writer.writerows(findings)
     return buffer.getvalue()

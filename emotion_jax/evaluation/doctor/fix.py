@@ -1,8 +1,6 @@
 """A clean copy of a tree: hard links to what is good, and a list of what was left out."""
 
-import csv
 import errno
-import io
 import os
 import shutil
 from collections import Counter
@@ -21,6 +19,7 @@ from emotion_jax.evaluation.doctor.findings import (
     LABEL_CONFLICT,
     LEAK,
     Finding,
+    table,
 )
 from emotion_jax.evaluation.doctor.survey import Survey
 
@@ -60,8 +59,10 @@ def check(target: Path, root: Path, out: Path) -> None:
         raise UserError(f"--fix: {target} exists and is not an empty folder; choose a new one.")
 
 
-def plan(survey: Survey, findings: Iterable[Finding]) -> list[LeftOut]:
+def plan(survey: Survey, findings: Iterable[Finding], leaks: Iterable[Finding]) -> list[LeftOut]:
     """What to leave out, sorted by path; an image that is wrong twice has its first reason.
+
+    ``leaks`` are all of them: of ``findings`` each image has one, however many it is a copy of.
 
     From every split: files that cannot be read. From train alone (or the one nameless split), so
     that a test split stays what others report on: blank images, images that also occur in another
@@ -84,7 +85,7 @@ def plan(survey: Survey, findings: Iterable[Finding]) -> list[LeftOut]:
     for f in by_kind.get(BLANK, ()):
         if split[f.path] == home:
             leave(f.path, BLANK, "", f.detail)
-    for f in by_kind.get(LEAK, ()):
+    for f in leaks:
         if split[f.related] == home:
             for path in copies[f.related]:
                 if split[path] == home:
@@ -133,7 +134,7 @@ def write(
         making.mkdir(parents=True)
         try:
             copied = _fill(making, survey.tree.root, kept, progress)
-            files.write_text_atomic(making / RECORD, _table(left_out))
+            files.write_text_atomic(making / RECORD, table(left_out, LeftOut._fields))
             making.rename(target)  # also over an empty folder
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
@@ -179,11 +180,3 @@ def _same_pixels(survey: Survey) -> dict[str, list[str]]:
     for path, digest in zip(survey.paths, survey.hashes.tolist(), strict=True):
         groups.setdefault(digest, []).append(path)
     return {path: group for group in groups.values() for path in group}
-
-
-def _table(left_out: Sequence[LeftOut]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(LeftOut._fields)
-    writer.writerows(left_out)
-    return buffer.getvalue()

@@ -1,9 +1,10 @@
 """Near-duplicates: the same photograph, brighter, shifted, stamped, compressed again or mirrored.
 
-Perceptual hashes find candidates (Zauner 2010: the signs of an image's lowest frequencies about
-their median); the correlation of the pixels decides, over small shifts, and of what is left of the
-pixels without their surroundings' mean. Either alone, or the pixels as they are, takes strangers
-for copies: two faces share the places of light and shade, but not the detail.
+Perceptual hashes find candidates; the correlation of the pixels decides, over small shifts, and of
+what is left of the pixels without their surroundings' mean. Either alone, or the pixels as they
+are, takes strangers for copies: two faces share the places of light and shade, but not the detail.
+
+``data/near.py`` is stricter: it joins what is not to be parted, here a person looks at the finds.
 """
 
 import os
@@ -11,17 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import dctn
 from scipy.ndimage import uniform_filter
 from tqdm.auto import tqdm
 
+from emotion_jax.data.near import perceptual_hashes
 from emotion_jax.data.threads import in_order
 
-LOW = 8  # frequencies a side: 64 bits
 DISTANCE = 10  # bits: candidates
 SHIFT = 2  # thumbnail pixels
 BLUR = 5  # thumbnail pixels: side of the surroundings
-CORRELATION = 0.75  # docs/doctor.md says what it was measured on
+CORRELATION = 0.75
 NEAREST = 16  # candidates an image: bounds the work on films, of which all frames are alike
 CELLS = 2**18  # of the table of distances at a time: what stays in a core's cache
 CHUNK = 512  # pairs
@@ -46,24 +46,6 @@ class Pairs:
         return len(self.later)
 
 
-def perceptual_hashes(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of images, and of their mirror images: uint64 [n] each.
-
-    Bit for bit those of ``imagehash.phash`` of the same 32 x 32 pixels.
-
-    Args:
-      thumbs: uint8 [n, 32, 32].
-    """
-    sign = np.where(np.arange(LOW) % 2, -1, 1).astype(np.float32)  # of a mirrored cosine
-    both = [np.zeros((2, 0), np.uint64)]
-    for start in range(0, len(thumbs), 4096):
-        part = thumbs[start : start + 4096].astype(np.float32)
-        low = dctn(part, axes=(1, 2))[:, :LOW, :LOW]
-        both.append(np.stack([_bits(low), _bits(low * sign)]))
-    plain, mirrored = np.concatenate(both, axis=1)
-    return plain, mirrored
-
-
 def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
     """All pairs of near-duplicates, of each image at most the 16 nearest by hash, mirrored 16 more.
 
@@ -73,7 +55,10 @@ def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
       thumbs: uint8 [n, 32, 32], none of them blank.
       progress: show a bar.
     """
-    plain, mirrored = perceptual_hashes(thumbs)
+    plain, mirrored = (
+        perceptual_hashes(some.__getitem__, len(some), progress)
+        for some in (thumbs, thumbs[:, :, ::-1])
+    )
     found = [(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), False)]
     total = len(thumbs) * (len(thumbs) - 1)  # of each pair both ways round
     with tqdm(
@@ -151,9 +136,3 @@ def _candidates(queries: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.nd
         return pairs, (start + stop - 1) * (stop - start) // 2
 
     yield from in_order(search, range(0, n, rows), os.cpu_count() or 1)
-
-
-def _bits(low: np.ndarray) -> np.ndarray:
-    flat = low.reshape(len(low), -1)
-    above = flat > np.median(flat, axis=1, keepdims=True)
-    return np.packbits(above, axis=1).view(">u8")[:, 0].astype(np.uint64)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
+from emotion_jax.evaluation import templates
 from emotion_jax.evaluation.doctor import summary
 from emotion_jax.evaluation.doctor.advice import ADVICE
 from emotion_jax.evaluation.doctor.findings import (
@@ -54,13 +53,7 @@ def html(diagnosis: "Diagnosis", pictures: Mapping[str, bytes]) -> str:
       diagnosis: what was found.
       pictures: kind -> PNG bytes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     survey = diagnosis.survey
     return environment.get_template("report.html.j2").render(
         root=survey.tree.root.resolve().name,

@@ -13,7 +13,7 @@ def find(root, layout):
             face = Image.fromarray(synthetic.draw(face % 7, np.random.default_rng([3, face])))
         face.save(root / path)
     seen = survey.survey(survey.list_tree(root))
-    found = copies.find(seen, oddities.is_blank(seen))
+    found, _ = copies.find(seen, oddities.is_blank(seen))
     return [(f.kind, f.path, f.related) for f in found]
 
 

@@ -3,9 +3,11 @@ import errno
 import os
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from emotion_jax.data import synthetic
 from emotion_jax.errors import UserError
 from emotion_jax.evaluation.doctor import examine, fix
 
@@ -18,7 +20,7 @@ def contents(root):
 
 def clean(root, target):
     diagnosis = examine.examine(root)
-    left_out = fix.plan(diagnosis.survey, diagnosis.all)
+    left_out = fix.plan(diagnosis.survey, diagnosis.all, diagnosis.leaks)
     return fix.write(target, diagnosis.survey, left_out), left_out
 
 
@@ -67,6 +69,23 @@ def test_links_not_copies(cleaned, planted):
 def test_of_the_copy_nothing_more_is_left_out(cleaned, tmp_path):
     _, left_out = clean(cleaned[1], tmp_path / "again")
     assert left_out == []
+
+
+def test_all_that_a_test_image_is_like_is_left_out_of_train(tmp_path):
+    def save(path, pixels):
+        (tmp_path / "faces" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(pixels).astype(np.uint8)).save(tmp_path / "faces" / path)
+
+    faces = [synthetic.draw(i % 2, np.random.default_rng([5, i])).astype(float) for i in range(9)]
+    for i, face in enumerate(faces):
+        save(f"train/{('happy', 'sad')[i % 2]}/{i}.png", face)
+    save("train/happy/darker.png", 0.8 * faces[0])
+    save("train/happy/mirrored.png", 0.9 * faces[0][:, ::-1])
+    save("test/happy/again.png", faces[0])
+    _, left_out = clean(tmp_path / "faces", tmp_path / "clean")
+    assert {(entry.path, entry.reason) for entry in left_out} == {
+        (f"train/happy/{name}.png", "leak") for name in ("0", "darker", "mirrored")
+    }
 
 
 def test_copies_where_links_cannot_reach(planted, tmp_path, monkeypatch):

@@ -1,4 +1,3 @@
-import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emotion_jax.data import synthetic
+from emotion_jax.data.near import perceptual_hashes
 from emotion_jax.evaluation.doctor import near
 
 FACES = [Image.fromarray(synthetic.draw(i % 7, np.random.default_rng([9, i]))) for i in range(60)]
@@ -20,32 +20,16 @@ THUMBS = np.stack([thumb(face) for face in FACES])
 
 
 def bits(a, b):
-    return int(np.bitwise_count(near.perceptual_hashes(thumb(a)[None])[0][0] ^ hash_of(b)))
+    return int(np.bitwise_count(hash_of(a) ^ hash_of(b)))
 
 
 def hash_of(image):
-    return near.perceptual_hashes(thumb(image)[None])[0][0]
+    return perceptual_hashes(thumb(image)[None].__getitem__, 1)[0]
 
 
 def likeness(a, b, mirrored=False):
     pair = np.array([[0, 1]])
     return float(near.correlations(np.stack([thumb(a), thumb(b)]), pair, mirrored)[0])
-
-
-def test_the_hash_is_that_of_imagehash():
-    ours, _ = near.perceptual_hashes(THUMBS)
-    for image, value in zip(THUMBS, ours.tolist(), strict=True):
-        theirs = imagehash.phash(Image.fromarray(image)).hash
-        assert value == int(np.packbits(theirs).view(">u8")[0])
-
-
-def test_the_mirrored_hash_is_that_of_the_mirror_image():
-    plain, mirrored = near.perceptual_hashes(THUMBS)
-    again, back = near.perceptual_hashes(THUMBS[:, :, ::-1])
-    # Coefficients beside the median may change places by rounding.
-    assert np.bitwise_count(mirrored ^ again).max() <= 2
-    assert np.bitwise_count(plain ^ back).max() <= 2
-    assert np.bitwise_count(plain ^ mirrored).mean() > 12
 
 
 @settings(max_examples=40)
@@ -83,7 +67,9 @@ def test_strangers_are_not_alike(order):
 
 def brute_force(thumbs):
     """Every pair, one by one."""
-    plain, mirrored = near.perceptual_hashes(thumbs)
+    plain, mirrored = (
+        perceptual_hashes(some.__getitem__, len(some)) for some in (thumbs, thumbs[:, :, ::-1])
+    )
     found = set()
     for later in range(len(thumbs)):
         for earlier in range(later):
