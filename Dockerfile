@@ -11,7 +11,8 @@ COPY pyproject.toml README.md LICENSE THIRD_PARTY.md ./
 COPY configs configs
 COPY emotion_jax emotion_jax
 RUN pip install --no-cache-dir ".[serve]" \
- && useradd --create-home --uid 1000 emotion
+ && useradd --create-home --uid 1000 emotion \
+ && install --directory --owner emotion /home/emotion/cache
 
 USER emotion
 # Of the certificate and XLA's compiled programs; keep it in a volume to keep those.

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emotion_jax.errors import UserError
@@ -85,3 +85,12 @@ def reported(path: Path) -> Iterator[None]:
         raise UserError(
             f"Cannot write to {path}: {error.strerror or error}; what was there is untouched."
         ) from None
+
+
+def named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Names that tell them apart: a path's last part, or where two share it the whole path."""
+    names = [path.resolve().name for path in paths]
+    return [
+        (name if names.count(name) == 1 else str(path), path)
+        for name, path in zip(names, paths, strict=True)
+    ]

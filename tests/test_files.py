@@ -1,8 +1,14 @@
 import os
+from pathlib import Path
 
 import pytest
 
 from emotion_jax import files
+
+
+def test_names_tell_paths_apart():
+    paths = [Path("runs/a"), Path("runs/b"), Path("old/b")]
+    assert files.named(paths) == [("a", paths[0]), ("runs/b", paths[1]), ("old/b", paths[2])]
 
 
 def test_writes_bytes_and_replaces(tmp_path):

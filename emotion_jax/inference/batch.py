@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from emotion_jax.data.preprocess import BadImage
+from emotion_jax.errors import UserError
 from emotion_jax.files import write_bytes_atomic
 from emotion_jax.inference import annotate, images, places, video
 from emotion_jax.inference.recognizer import Recognizer, Result
@@ -55,10 +56,19 @@ class Batch:
         """Look at every file that is not in the output yet.
 
         Raises:
-          UserError: something that is needed is not installed, or a picture would take the place
-            of an input or of another's file; then nothing was done.
+          UserError: something that is needed is not installed, a video of the output is not
+            finished and not among the files, a picture would take the place of an input or of
+            another's file, or one would not be drawn as the file's rows are in the output already;
+            then nothing was done.
           OSError: the output or a picture cannot be written.
         """
+        names = {one.name for one in inputs}
+        unfinished = self._output.unfinished
+        if unfinished in self._output.before.done and unfinished not in names:
+            raise UserError(
+                f"{unfinished} is not finished in the output, and its rows stay together: name it "
+                "again as well, or choose another --out."
+            )
         targets = places.targets(inputs)
         todo = []
         for one in inputs:
@@ -69,6 +79,8 @@ class Batch:
                 self.known += 1
                 self._count(known)
         if self._pictures is not None:
+            done = names - {one.name for one in todo}
+            self._check_drawn([one for one in inputs if one.name in done], targets)
             places.check([self._pictures / targets[one.name] for one in todo], todo, inputs)
         # What was begun comes first: its rows are the last in the output.
         todo.sort(key=lambda one: not self._is_open(one))
@@ -88,6 +100,17 @@ class Batch:
             f"{files} file{'s'[: files != 1]}, {faces} face{'s'[: faces != 1]} found now"
             f"{bad}{known}"
         )
+
+    def _check_drawn(self, known: Sequence[Input], targets: dict[str, PurePath]) -> None:
+        """Refuse to leave out pictures of files that are not looked at again."""
+        for one in known:
+            target = Path(str(self._pictures)) / targets[one.name]
+            place = places.film(target) if one.is_video else places.picture(target)
+            if one.name not in self._output.before.failed and not place.exists():
+                raise UserError(
+                    f"{one.name} is in the output already, so it would not be drawn to {place}; "
+                    "choose another --out, or leave out --annotate."
+                )
 
     def _is_open(self, one: Input) -> bool:
         """Whether it is a video that an earlier process may have stopped within."""
@@ -136,6 +159,7 @@ class Batch:
                 self._output.forget_last()
         if film is not None:  # it shall be there when it is finished, and not before
             places.film(film).unlink(missing_ok=True)
+        self._output.note_video(one.name)
         given = 0
         try:
             for _ in self._frames(one, after, film):
@@ -146,6 +170,7 @@ class Batch:
         except BadImage as error:
             self._output.write(error_row(one.name, str(error)))
             self._count(given > 0 or after is not None)
+        self._output.note_video(None)
 
     def _frames(self, one: Input, after: video.Resume | None, film: Path | None) -> Iterator[Seen]:
         seen = video.recognize(self._recognizer, one.path, self._fps, self._smooth, after)

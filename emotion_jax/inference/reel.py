@@ -1,5 +1,6 @@
 """What is drawn of a video: the film with its faces framed and named, and their timeline."""
 
+import contextlib
 import secrets
 from fractions import Fraction
 from pathlib import Path
@@ -47,8 +48,13 @@ class Reel:
             self._film.abandon()
             return
         chart = annotate.marked_png(self._timeline.png(self._target.name))
-        write_bytes_atomic(places.chart(self._target), chart)
-        self._film.close()
+        try:
+            self._film.close()
+            write_bytes_atomic(places.chart(self._target), chart)
+        except BaseException:
+            self._film.abandon()
+            places.film(self._target).unlink(missing_ok=True)
+            raise
 
 
 class Film:
@@ -89,5 +95,6 @@ class Film:
 
     def abandon(self) -> None:
         """Delete what there is of it."""
-        self._file.close()
+        with contextlib.suppress(OSError, ValueError):  # a full disk, which was why
+            self._file.close()
         self._temporary.unlink(missing_ok=True)

@@ -53,6 +53,7 @@ class Output:
 
     Attributes:
       before: what an earlier process has written there.
+      unfinished: the video that it was stopped within, where that is known.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Output:
         self._is_csv = path is not None and path.suffix.lower() == ".csv"
         self._file: TextIO = sys.stdout
         self.before = written.Written()
+        self.unfinished: str | None = None
+        self._settings: Mapping[str, Any] | None = None
         if path is None:
             return
         if path.suffix.lower() not in (".csv", ".jsonl"):
@@ -97,7 +100,10 @@ class Output:
     def _keep(self, path: Path, settings_now: Mapping[str, Any]) -> None:
         if not self.before.done:
             settings.write(path, settings_now)
-        elif not settings.check(path, settings_now):
+            self._settings = settings_now
+        elif settings.check(path, settings_now):
+            self._settings, self.unfinished = settings_now, settings.unfinished(path)
+        else:
             print(
                 f"{path} does not say what its rows were made with; those that follow may have "
                 "other settings.",
@@ -107,6 +113,11 @@ class Output:
     def write(self, rows: Sequence[Row]) -> None:
         """Add the rows of one image or frame; they reach the file together."""
         self._write("".join(self._text(row) for row in rows))
+
+    def note_video(self, name: str | None) -> None:
+        """Say that the rows of a video begin, or with None that they are all there."""
+        if self._path is not None and self._settings is not None:
+            settings.write(self._path, {**self._settings, settings.UNFINISHED: name})
 
     def forget_last(self) -> None:
         """Cut all rows of the last file, which is to be done again."""

@@ -6,33 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from emotion_jax.errors import UserError
 from emotion_jax.files import write_text_atomic
 from emotion_jax.training.trained import Trained
 
 CHECKPOINT = "--checkpoint"
 NETWORK = "network"
+UNFINISHED = "unfinished"  # the video whose rows are being written
 
 
 def fingerprint(trained: Trained) -> str:
     """SHA-256 of all that the probabilities depend on, wherever the checkpoint lies.
 
-    The parameters and other variables, the temperature, and how an image becomes their input.
+    The network with its variables and temperature, and how an image becomes its input.
     """
-    names = ("classes", "image_size", "channels", "mean", "std", "crop", "temperature")
+    names = ("image_size", "channels", "mean", "std", "crop")
     about = {name: trained.description.get(name) for name in names}
     # As it is written in the checkpoint: a later version of this program knows more settings.
-    about |= {"classes": trained.classes, "config": trained.description.get("config")}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    leaves, _ = jax.tree_util.tree_flatten_with_path(trained.variables)
-    for place, leaf in leaves:
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(place)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    about["model"] = (trained.description.get("config") or {}).get("model")
+    about |= {"classes": trained.classes, "variables": trained.digest}
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def path_of(out: Path) -> Path:
@@ -51,6 +44,15 @@ def write(out: Path, settings: Mapping[str, Any]) -> None:
     write_text_atomic(path_of(out), json.dumps(settings, indent=2) + "\n")
 
 
+def unfinished(out: Path) -> str | None:
+    """The video that a process was stopped within.
+
+    Raises:
+      UserError: another's file is in the place of the settings.
+    """
+    return (_read(out) or {}).get(UNFINISHED)
+
+
 def check(out: Path, settings: Mapping[str, Any]) -> bool:
     """Whether it is known that an output was made with these settings.
 
@@ -60,7 +62,7 @@ def check(out: Path, settings: Mapping[str, Any]) -> bool:
     before = _read(out)
     if before is None:
         return False
-    for name in sorted((before.keys() | settings.keys()) - {CHECKPOINT, NETWORK}):
+    for name in sorted((before.keys() | settings.keys()) - {CHECKPOINT, NETWORK, UNFINISHED}):
         was, now = before.get(name), settings.get(name)
         if was != now:
             raise _differs(out, f"{name} {_plain(was)}, not {_plain(now)}")

@@ -21,6 +21,7 @@ class Timeline:
         self.width = 0.1  # of a bin, seconds; doubled whenever the bins are full
         self.start: float | None = None
         self._sums: dict[int, np.ndarray] = {}  # track -> [BINS, K + 1], the last column a count
+        self._seen: dict[int, float] = {}  # track -> when it was last in sight
 
     def add(self, time: float, track: int, probs: Sequence[float]) -> None:
         """Take in a face: its frame's time in seconds, its track, its probabilities [K]."""
@@ -31,9 +32,10 @@ class Timeline:
             self._sums = {number: _halved(sums) for number, sums in self._sums.items()}
             self.width *= 2
         if track not in self._sums:
-            self._drop_shortest()
+            self._drop_shortest(time)
             self._sums[track] = np.zeros((BINS, len(self.classes) + 1))
         self._sums[track][int(place / self.width)] += [*probs, 1.0]
+        self._seen[track] = time
 
     def longest(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """Track, times [BINS], probabilities [BINS, K] (NaN out of sight); the longest first."""
@@ -46,10 +48,13 @@ class Timeline:
         """The chart; every band is the probability of a class."""
         return _draw(self.longest(), self.classes, title)
 
-    def _drop_shortest(self) -> None:
-        # A crowd of passers-by shall not fill the memory.
-        if len(self._sums) >= 16 * FACES:
-            del self._sums[min(self._sums, key=lambda number: _frames(self._sums[number]))]
+    def _drop_shortest(self, time: float) -> None:
+        # A crowd of passers-by shall not fill the memory. Who is in sight may become the longest.
+        if len(self._sums) < 16 * FACES:
+            return
+        gone = [number for number, last in self._seen.items() if last < time - PATIENCE]
+        dropped = min(gone or self._sums, key=lambda number: _frames(self._sums[number]))
+        del self._sums[dropped], self._seen[dropped]
 
 
 def _frames(sums: np.ndarray) -> float:

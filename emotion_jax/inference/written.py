@@ -25,6 +25,7 @@ class Written:
 
     Attributes:
       done: file -> whether it could be read; the last one may be a video that is not finished.
+      failed: files whose last row is an error.
       last: rows of the last file, of a video those of its last minute.
       next_track: one more than the highest track of the last file.
       start: where the rows of the last file begin, bytes.
@@ -32,6 +33,7 @@ class Written:
     """
 
     done: dict[str, bool] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     last: list[Row] = field(default_factory=list)
     next_track: int = 0
     start: int = 0
@@ -44,6 +46,8 @@ class Written:
             self.last, self.next_track, self.start = [], 0, self.end
         readable = group[0].get("error") is None
         self.done[name] = self.done.get(name, False) or readable
+        if not readable:
+            self.failed.add(name)
         now = group[0].get("time") or 0.0
         while self.last and (self.last[0].get("time") or 0.0) < now - MEMORY:
             del self.last[0]
@@ -87,12 +91,22 @@ def read(path: Path, classes: Sequence[str]) -> Written:
                 wanted = max(1, row.get("faces") or 1)
             except (ValueError, KeyError, TypeError, StopIteration, csv.Error):
                 raise _foreign(path, number) from None
+            if group and _place(row) != _place(group[0]):
+                raise UserError(
+                    f"{path} (line {number}): rows of {group[0]['path']} are missing before it; "
+                    "take out the rest of them as well, or choose another --out."
+                )
             group.append(row)
             size += len(line)
             if len(group) == wanted:
                 result.add(group, size)
                 group, size = [], 0
     return result
+
+
+def _place(row: Row) -> tuple[str, int | None]:
+    """Of an image or frame."""
+    return row["path"], row.get("frame")
 
 
 def _cells(line: bytes) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from emotion_jax import files
 from emotion_jax.inference.annotate import jpeg
 from emotion_jax.inference.faces import Mtcnn
 from emotion_jax.inference.recognizer import Recognizer, Result
@@ -65,17 +66,8 @@ def load(checkpoints: Sequence[Path], limits: Limits) -> dict[str, Engine]:
     """
     return {
         name: Engine(name, trained_lib.load(trained_lib.resolve(path)), limits)
-        for name, path in named(checkpoints)
+        for name, path in files.named(checkpoints)
     }
-
-
-def named(checkpoints: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Names that tell the checkpoints apart: the folder's, or where two share it the whole path."""
-    names = [path.resolve().name for path in checkpoints]
-    return [
-        (name if names.count(name) == 1 else str(path), path)
-        for name, path in zip(names, checkpoints, strict=True)
-    ]
 
 
 def _work(recognizer: Recognizer) -> Work:

@@ -70,7 +70,7 @@ class Policy:
     def knows(self, host: str) -> bool:
         """Whether the value of a Host header is one of ours."""
         name = _name(host)
-        return name in self.hosts or (self.any_address and _is_address(name))
+        return name in self.hosts or (self.any_address and is_address(name))
 
     def admits(self, token: str | None) -> bool:
         """Whether a client that shows this may come in."""
@@ -175,7 +175,8 @@ def _name(host: str) -> str:
         return ""
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Whether it is an IP address, of either kind."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

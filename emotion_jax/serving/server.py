@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from emotion_jax.errors import Interrupted, UserError
-from emotion_jax.serving.guard import LOOPBACK, Policy
+from emotion_jax.serving.guard import LOOPBACK, Policy, is_address
 from emotion_jax.serving.limits import Limits
 from emotion_jax.serving.protocol import quiet, timed
 from emotion_jax.training import signals
@@ -79,7 +79,7 @@ def names(address: Address, more: Collection[str] = ()) -> list[str]:
       UserError: one of ``more`` is no name.
     """
     for name in more:
-        if not _is_address(name) and not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        if not is_address(name) and not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
             raise UserError(
                 f"--allow-host {name} is no host's name or address; give the name alone, without "
                 "scheme and port, an international one in its ASCII form (xn--...)."
@@ -188,14 +188,6 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or bool(self._noted())
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _addresses(machine: str, family: int) -> set[str]:

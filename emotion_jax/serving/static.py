@@ -3,6 +3,7 @@
 index.html main.js style.css ...    the page of page/, with static_page/engine.js for its engine
 worker.js mtcnn.js pixels.js        from the camera's pixels to the faces
 models.json *.onnx                  the checkpoints, and MTCNN's networks
+files.json                          the names of all these
 ort/                                ONNX Runtime Web, from npm
 """
 
@@ -17,7 +18,6 @@ from emotion_jax.errors import UserError
 from emotion_jax.export import function, onnx
 from emotion_jax.inference import framing, mtcnn
 from emotion_jax.serving import runtime
-from emotion_jax.serving.engines import named
 from emotion_jax.serving.guard import CONTENT, PAGE
 from emotion_jax.training import trained as trained_lib
 from emotion_jax.training.trained import Trained
@@ -25,6 +25,7 @@ from emotion_jax.training.trained import Trained
 OVERLAY = Path(__file__).parent / "static_page"
 SERVERS = ("docs.css", "docs.html", "docs.js")  # of the page, what is about the server's API
 MODELS = "models.json"
+FILES = "files.json"  # names of all of them
 LICENCES = "LICENCES.txt"
 # A policy in the page itself cannot forbid frames about it; the worker compiles WebAssembly.
 POLICY = CONTENT.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'").replace(
@@ -37,7 +38,7 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
     """Write the page with its networks.
 
     Args:
-      target: the folder; replaced as a whole if it is a page that was written before.
+      target: the folder; of a page that was written before its files are replaced, others stay.
       checkpoints: as ``engines.load``; the page offers all of them and starts with the first.
       package: ONNX Runtime Web's .tgz file; None: npm is asked for it, once.
       progress: tell of what takes long.
@@ -48,7 +49,7 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
     """
     check_free(target)
     models = {
-        name: trained_lib.load(trained_lib.resolve(path)) for name, path in named(checkpoints)
+        name: trained_lib.load(trained_lib.resolve(path)) for name, path in files.named(checkpoints)
     }
     archive = package or runtime.ensure(progress)
     with files.reported(target):
@@ -61,21 +62,46 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
             runtime.unpack(archive, fresh / "ort")
             _write_models(fresh, models)
             (fresh / LICENCES).write_text(_licences(), encoding="utf-8")
-            if target.exists():
-                target.rename(Path(folder) / "before")
-            fresh.rename(target)
+            names = _names(fresh) | {FILES}
+            (fresh / FILES).write_text(json.dumps(sorted(names), indent=1), encoding="utf-8")
+            _replace(target, fresh, names)
 
 
-def check_free(target: Path) -> None:
+def check_free(target: Path) -> set[str]:
     """See that nothing is lost when ``target`` is written.
 
+    Returns:
+      The files there that ``write`` has written.
+
     Raises:
-      UserError: there is something that ``write`` has not written.
+      UserError: it is no such page.
     """
-    is_empty = target.is_dir() and not any(target.iterdir())
-    is_ours = (target / MODELS).is_file() and (target / "worker.js").is_file()
-    if target.exists() and not is_empty and not is_ours:
-        raise UserError(f"{target} holds something else; name a folder that is not there yet.")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return set()
+    try:
+        return set(json.loads((target / FILES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise UserError(
+            f"{target} holds something else; name a folder that is not there yet."
+        ) from None
+
+
+def _replace(target: Path, fresh: Path, names: set[str]) -> None:
+    """Move the page's files to ``target``, from which those of an earlier page go."""
+    before = check_free(target)
+    present = _names(target) if target.exists() else set()
+    if strangers := sorted(names & present - before):
+        raise UserError(f"{target / strangers[0]} is not of the page; move it away.")
+    for name in (before - names) & present:
+        (target / name).unlink()
+    for name in sorted(names):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / name).replace(target / name)
+
+
+def _names(folder: Path) -> set[str]:
+    """Of all files below, as posix paths."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _finish(index: Path) -> None:

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from emotion_jax.cli import evaluate, predict
 from emotion_jax.data import dataset
 from emotion_jax.evaluation.evaluate import evaluate as evaluate_split
 from emotion_jax.inference import video
+from emotion_jax.inference.rows import Output
 from emotion_jax.training import trained as trained_lib
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
@@ -201,6 +203,29 @@ def test_a_video(finished, tmp_path, capsys):
         assert [row["frame"] for row in csv.DictReader(file)] == ["0", "5", "10"]
 
 
+def test_nothing_is_written_behind_a_video_that_is_not_finished(
+    finished, astronaut, tmp_path, capsys, monkeypatch
+):
+    path = film(tmp_path / "film.mp4")
+    argv = ("--checkpoint", finished, "--out", tmp_path / "out.jsonl")
+    write = Output.write
+
+    def stop(output, rows):
+        if rows[0]["frame"] == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(output, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write", stop)
+        assert "No space left" in refused(capsys, path, *argv)
+    assert "is not finished in the output" in refused(capsys, astronaut, *argv)
+    assert len(read(tmp_path / "out.jsonl")) == 6
+    run(astronaut, path, *argv)
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["frame"] for row in rows] == [*range(12), None]
+    run(astronaut, *argv)  # now that it is finished
+
+
 def test_originals_are_not_written_over(finished, astronaut, tmp_path, capsys, monkeypatch):
     Image.open(astronaut).save(tmp_path / "photo.jpg")
     film(tmp_path / "film.mp4", 2)
@@ -217,6 +242,24 @@ def test_originals_are_not_written_over(finished, astronaut, tmp_path, capsys, m
     (tmp_path / "other.jpg").write_bytes(whole[tmp_path / "photo.jpg"])
     assert "other.jpg is there already" in refused(capsys, "other.png", *argv, ".")
     assert (tmp_path / "other.jpg").read_bytes() == whole[tmp_path / "photo.jpg"]
+
+
+def test_files_that_are_known_are_drawn_or_refused(finished, astronaut, tmp_path, capsys):
+    film(tmp_path / "film.mp4", 2)
+    argv = ("--checkpoint", finished, "--out", tmp_path / "out.jsonl")
+    run(astronaut, tmp_path / "film.mp4", *argv)
+    rows = (tmp_path / "out.jsonl").read_bytes()
+    drawn = tmp_path / "drawn"
+    sentence = refused(capsys, astronaut, tmp_path / "film.mp4", *argv, "--annotate", drawn)
+    assert "is in the output already, so it would not be drawn" in sentence
+    assert (tmp_path / "out.jsonl").read_bytes() == rows
+    assert not drawn.exists()
+    # Of what failed there is nothing to draw.
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    argv = ("--checkpoint", finished, "--out", tmp_path / "more.jsonl", "--annotate", drawn)
+    for _ in range(2):
+        run(tmp_path / "bad.png", astronaut, *argv)
+    assert [path.name for path in drawn.iterdir()] == [f"{astronaut.stem}.jpg"]
 
 
 def test_a_video_without_a_frame(finished, tmp_path, capsys):

@@ -1,9 +1,13 @@
+import errno
+import os
+
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from emotion_jax.inference import annotate
+from emotion_jax.inference import reel as reel_lib
 from emotion_jax.inference.face import Face
 from emotion_jax.inference.reel import Reel
 from emotion_jax.inference.timeline import BINS, FACES, Timeline
@@ -86,6 +90,25 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["film", "chart"])
+def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, what):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if what == "film":
+        monkeypatch.setattr(reel_lib.Film, "close", full)
+    else:
+        monkeypatch.setattr(reel_lib, "write_bytes_atomic", full)
+
+    def make():
+        with Reel(tmp_path / "film", CLASSES) as made:
+            made.add(seen(0, 0.0))
+
+    with pytest.raises(OSError, match="No space left"):
+        make()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_source_that_changes_its_size(tmp_path):
     with Reel(tmp_path / "film", CLASSES) as reel:
         for i, size in enumerate([(63, 81), (63, 81), (200, 300), (10, 12)]):
@@ -122,6 +145,17 @@ def test_a_timelines_memory_does_not_grow():
     for _, _, probs in timeline.longest():
         known = probs[~np.isnan(probs[:, 0])]
         np.testing.assert_allclose(known, np.tile([0.25, 0.75], (len(known), 1)))
+
+
+def test_faces_that_come_together_into_a_full_timeline_are_both_kept():
+    timeline = Timeline(CLASSES)
+    for track in range(16 * FACES):
+        for frame in range(2):
+            timeline.add(track + frame / 25, track, [0.25, 0.75])
+    for frame in range(50):
+        for track in (100, 101):
+            timeline.add(100 + frame / 25, track, [0.5, 0.5])
+    assert {track for track, *_ in timeline.longest()[:2]} == {100, 101}
 
 
 @pytest.mark.parametrize("tracks", [0, 1, 6])

@@ -92,6 +92,18 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path_factory, name, sh
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_where_rows_are_missing_within_nothing_is_cut(tmp_path, name):
+    path = tmp_path / name
+    write(path, groups())
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[3 if name == "out.csv" else 2]  # the second of three faces
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(UserError, match=r"rows of odd, \"name\"\.jpg are missing"):
+        Output(path, CLASSES)
+    assert path.read_bytes() == b"".join(lines)
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_what_is_known_of_a_video(tmp_path, name):
     write(tmp_path / name, groups())

@@ -26,6 +26,10 @@ def test_a_fingerprint_is_of_the_network_and_not_of_its_place(trained, tmp_path)
     assert settings.fingerprint(make_trained(temperature=2.0)) != same
     moved = jax.tree.map(lambda array: np.nextafter(array, np.float32(9)), trained.variables)
     assert settings.fingerprint(dataclasses.replace(trained, variables=moved)) != same
+    elsewhere = trained.description | {"config": {"data": {"dir": "elsewhere"}}}
+    assert settings.fingerprint(dataclasses.replace(trained, description=elsewhere)) == same
+    other = trained.description | {"config": {"model": {"activation": "gelu"}}}
+    assert settings.fingerprint(dataclasses.replace(trained, description=other)) != same
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])

@@ -28,7 +28,6 @@ def environment(tiny_tree, tmp_path, monkeypatch):
     local.mkdir()
     for name, value in (("DRIVE", drive), ("LOCAL", local), ("MORE", MORE)):
         monkeypatch.setenv(f"EMOTION_{name}", str(value))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     return drive, local
 

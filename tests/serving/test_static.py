@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import io
+import json
 import re
 import shutil
 import threading
@@ -210,11 +211,24 @@ def test_the_folder(folder, checkpoint, package):
     assert "Microsoft" in licences
     assert "linxiaohui" in licences
     assert "Apache" in licences
-    # Written once more it is replaced; nothing is left beside it.
-    (folder / "old.txt").write_text("of an earlier version")
+    # Written once more it is replaced; what is the user's stays, and nothing is left beside it.
+    listed = json.loads((folder / "files.json").read_text())
+    (folder / "old.js").write_text("of an earlier version")
+    (folder / "files.json").write_text(json.dumps([*listed, "old.js"]))
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    before = (folder / "index.html").stat().st_mtime_ns
     static.write(folder, [checkpoint], package, progress=False)
-    assert not (folder / "old.txt").exists()
+    assert (folder / "index.html").stat().st_mtime_ns > before
+    assert not (folder / "old.js").exists()
+    assert (folder / ".git" / "HEAD").read_text() == "ref: refs/heads/main"
     assert list(folder.parent.iterdir()) == [folder]
+    # A file of the user's is not written over, whatever its name.
+    (folder / "files.json").write_text(json.dumps([n for n in listed if n != "style.css"]))
+    (folder / "style.css").write_text("mine")
+    with pytest.raises(UserError, match=r"style\.css is not of the page"):
+        static.write(folder, [checkpoint], package, progress=False)
+    assert (folder / "style.css").read_text() == "mine"
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint):
