@@ -42,5 +42,5 @@ def choose(table: Mapping[str, T], name: str, setting: str) -> T:
       UserError: it is not there; names the setting and what there is.
     """
     if name not in table:
-        raise UserError(f"{setting}: {name!r} is not one of {listed(sorted(table), 50)}.")
+        raise UserError(f"{setting}: {name!r} is not one of {', '.join(sorted(table))}.")
     return table[name]

@@ -16,7 +16,7 @@ import tyro
 from emotion_jax import allocator, xla
 from emotion_jax import config as config_lib
 from emotion_jax.config import Config, unboxed
-from emotion_jax.errors import Interrupted, UserError, listed
+from emotion_jax.errors import Interrupted, UserError
 from emotion_jax.training import signals
 
 
@@ -116,13 +116,16 @@ def config_file(path: Path) -> Path:
     """
     ours = shipped()
     named = path.name.removesuffix(".toml")
-    if path.exists() or path.is_absolute():
+    if path.is_file() or path.is_absolute():
         return path
+    # Not a folder, which may have the name of a configuration of ours: data often lies in one.
     if path.parent in (Path(), Path("configs")) and named in ours:
         return ours[named]
+    if path.exists():
+        return path
     raise UserError(
-        f"Cannot read the config {path}: there is no such file; "
-        f"those that come with the program are {listed(ours, 50)}."
+        f"Cannot read the config {path}: there is none; the program's own are "
+        f"{', '.join(ours)}."
     )
 
 

@@ -12,7 +12,7 @@ from emotion_jax.cli import common
 DESCRIPTION = """Compare runs on the images that all have predicted: metrics, McNemar's test,
 bootstrap intervals, curves, settings.
 
-Example: python scripts/compare.py runs/fer2013_baseline runs/ferplus --out comparison/"""
+Example: python scripts/compare.py runs/fer2013_baseline runs/speedrun --out comparison/"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def _compare(args: Compare) -> None:
     # This takes seconds to import, which --help and a typo need not wait for.
     from emotion_jax.evaluation import compare
 
-    runs = [compare.read(folder) for folder in args.runs]
+    runs = compare.read(args.runs)
     content = compare.compare(runs)
     compare.write(args.out, content, runs)
     print(f"{compare.text(content)}\n\nComparison: {args.out / 'compare.html'}")

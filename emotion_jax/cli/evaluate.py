@@ -42,9 +42,10 @@ class Evaluate:
     explain: bool = False
     """Also show where the network looks: Grad-CAM and occlusion by class, the surest mistakes."""
     out: Path | None = None
-    """Where the report goes; default: evaluation/<split> in the workdir."""
+    """Where the report goes; default: evaluation/<split> in the workdir, of weights as a file
+    runs/evaluation/<name>/<split>; with -tta, -votes, -without-<class> where these are given."""
     batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
-    """Images at a time; has no influence on the result."""
+    """Images at a time; has no influence on the result but rounding (1e-6)."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -86,9 +87,20 @@ def _evaluate(args: Evaluate) -> None:
             result.figures.update(explain.figures(model, split, result.probs))
         if args.robustness:
             result.report["robustness"] = robustness.compute(model, split, progress=True)
-        name = f"{args.split}-tta" if args.tta else args.split
-        in_workdir = model.path.parent.name == "checkpoints"
-        home = model.path.parent.parent if in_workdir else Path("runs") / model.path.stem
-        out = args.out or home / "evaluation" / name
+        out = args.out or _home(model.path) / _name(args)
         result.write(out)
         print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")
+
+
+def _home(checkpoint: Path) -> Path:
+    """Of a checkpoint's evaluations: in its workdir, or apart from any run of its name."""
+    if checkpoint.parent.name == "checkpoints":
+        return checkpoint.parent.parent / "evaluation"
+    return Path("runs/evaluation") / checkpoint.stem
+
+
+def _name(args: Evaluate) -> str:
+    """What tells an evaluation from others of the same checkpoint."""
+    given = {"tta": args.tta, "votes": args.votes}
+    without = [f"without-{name}" for name in sorted(args.without)]
+    return "-".join([args.split, *(name for name, value in given.items() if value), *without])

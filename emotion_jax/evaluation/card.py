@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jinja2
 import numpy as np
 
 from emotion_jax import config as config_lib
-from emotion_jax.training.description import selection
+from emotion_jax.evaluation import templates
+from emotion_jax.training import selection
 from emotion_jax.training.trained import Trained
 
 
@@ -28,19 +28,14 @@ def markdown(
       reports: contents of report.json of scripts/evaluate.py, of this model.
       data_name, licence: of the training data; what is not given the card calls not recorded.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown; names of classes are the user's own
-    )
+    # Markdown; names of classes are the user's own.
+    environment = templates.environment(Path(__file__).parent, autoescape=False)
     settings = trained.config
     parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained.variables["params"]))
     text = environment.get_template("card.md.j2").render(
         name=name,
         about=trained.description,
-        selection=selection(trained.description),
+        selection=selection.words(trained.description),
         model={"backbone": settings.model.name, "parameters": parameters},
         settings=settings,
         training=settings.training,

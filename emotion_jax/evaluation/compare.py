@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from emotion_jax import config as config_lib
 from emotion_jax import files
 from emotion_jax.errors import UserError, listed
-from emotion_jax.evaluation import compare_plots, metrics, paired
+from emotion_jax.evaluation import compare_plots, metrics, paired, templates
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Run:
     """A report, read.
 
     Attributes:
-      name: of its folder.
+      name: of its folder, or where two have the same the path.
       classes: in the order of ``probs``.
       labels: path -> true class.
       probs: path -> float64 [K].
@@ -38,12 +37,16 @@ class Run:
     history: tuple[dict[str, Any], ...]
 
 
-def read(folder: Path) -> Run:
-    """Read a workdir (its report) or a folder that scripts/evaluate.py has written.
+def read(folders: Sequence[Path]) -> list[Run]:
+    """Read workdirs (their reports) or folders that scripts/evaluate.py has written.
 
     Raises:
-      UserError: there is no report in it.
+      UserError: there is no report in one.
     """
+    return [_read(name, folder) for name, folder in files.named(folders)]
+
+
+def _read(name: str, folder: Path) -> Run:
     report = folder / "report" if (folder / "report" / "report.json").is_file() else folder
     try:
         content = json.loads((report / "report.json").read_text(encoding="utf-8"))
@@ -56,7 +59,7 @@ def read(folder: Path) -> Run:
         lines = folder / "metrics.jsonl"
         history = lines.read_text().splitlines() if lines.is_file() else []
         return Run(
-            name=folder.name or str(folder.resolve().name),
+            name=name,
             classes=classes,
             labels=labels,
             probs=probs,
@@ -170,13 +173,7 @@ def write(out: Path, content: Mapping[str, Any], runs: Sequence[Run]) -> None:
       UserError: the folder cannot be written to.
     """
     picture = compare_plots.figure(content, [(run.name, run.history) for run in runs])
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     page = environment.get_template("compare.html.j2").render(
         content=content, picture=compare_plots.base64(picture)
     )

@@ -11,7 +11,7 @@ from emotion_jax.data.split import Split
 from emotion_jax.evaluation import calibration, conformal, metrics, report, selective
 from emotion_jax.training import mesh as mesh_lib
 from emotion_jax.training import predict as predict_lib
-from emotion_jax.training.description import selection
+from emotion_jax.training import selection
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.trained import Trained
 
@@ -62,7 +62,8 @@ def evaluate(
       trained: the model.
       split: labelled by place in ``trained.classes``.
       tta: average the probabilities over the views that the checkpoint declares.
-      batch_size: images at a time over all devices; has no influence on the result.
+      batch_size: images at a time over all devices; has no influence on the result but
+        rounding.
       progress: show a bar.
       thresholds: of ``training.conformal.fit_thresholds`` on other images, seen in the same views;
         empty: no sets; None: those that the checkpoint holds, if it does, which are of one view.
@@ -97,11 +98,12 @@ def evaluate(
         "split": split.name,
         "n": len(split),
         "seed": trained.config.training.seed,
-        "selection": selection(trained.description),
+        "selection": selection.words(trained.description),
         "tta": list(views) if tta else None,
         "votes": split.votes,
         "interval": "95% Wilson",
-        "deduplicated": "without images whose decoded pixels also occur in train",
+        "deduplicated": "without images whose decoded pixels also occur in train, be it that of "
+        "its teachers or of what it began with",
     }
     return Evaluated(split, quotients(sums), content, probs)
 

@@ -79,7 +79,7 @@ def compute(
         "f1": float(macro[2]),
         "keras_precision": keras_precision,
         "keras_recall": keras_recall,
-        "log_loss": _log_loss(labels, probs),
+        "log_loss": log_loss(labels, probs),
         "ece": expected_calibration_error(probs, labels),
         "per_class": {
             name: {"precision": p, "recall": r, "f1": f, "support": int(support)}
@@ -210,7 +210,13 @@ def _confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nd
     return np.bincount(cell, minlength=classes**2).reshape(classes, classes)
 
 
-def _log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
+def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Mean over the images of ``-log p`` of the label, p no nearer to 0 than its type tells from 1.
+
+    Args:
+      labels: int [n].
+      probs: float [n, C].
+    """
     epsilon = np.finfo(probs.dtype).eps
     likelihood = probs[np.arange(len(labels)), labels].clip(epsilon, 1 - epsilon)
     return float(-np.log(likelihood.astype(np.float64)).mean())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from emotion_jax.evaluation import templates
 
 
 def html(
@@ -20,13 +20,7 @@ def html(
       wrong: from ``report.mistakes``.
       figures: PNG bytes of ``confusion_matrix``, ``reliability`` and what else there is.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     environment.filters |= {"percent": _percent, "show": _show, "worst": _worst}
     checkpoint = dict(report["checkpoint"])
     config = checkpoint.pop("config", None)

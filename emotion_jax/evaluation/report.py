@@ -24,6 +24,8 @@ from emotion_jax.evaluation import (
 )
 
 MISTAKES = 20
+# Figures that not every report has: those of an earlier one do not stay beside the next.
+OPTIONAL = ("conformal", "robustness", "explain", "mistakes")
 SHOWN_LEVEL = "0.9"  # whose coverage is shown by class
 
 
@@ -65,6 +67,8 @@ def write(
         files.write_text_atomic(out / "report.json", content)
         table = predictions_csv(paths, labels, probs, report["classes"])
         files.write_text_atomic(out / "predictions.csv", table)
+        for name in set(OPTIONAL) - figures.keys():
+            (out / f"{name}.png").unlink(missing_ok=True)
         for name, png in figures.items():
             files.write_bytes_atomic(out / f"{name}.png", png)
         files.write_text_atomic(out / "report.html", rendered)

@@ -29,6 +29,11 @@ def last_layer(params: Iterable[str]) -> str:
     return max(dense, key=lambda name: int(name.removeprefix("Dense_")))
 
 
+def smallest(settings: ModelSettings) -> int:
+    """Side of the smallest images that the network can take, pixels."""
+    return 2 ** (len(settings.widths) - (settings.name not in HALVED_BY_EVERY_WIDTH))
+
+
 def build(
     settings: ModelSettings,
     classes: int,
@@ -43,8 +48,7 @@ def build(
         not fit together.
     """
     backbone = choose(MODELS, settings.name, "model.name")
-    halvings = len(settings.widths) - (settings.name not in HALVED_BY_EVERY_WIDTH)
-    if image_size >> halvings < 1:
+    if image_size < smallest(settings):
         raise UserError(
             f"model.widths: {len(settings.widths)} blocks halve {image_size} pixels to nothing; "
             "use fewer blocks or a larger data.image_size."

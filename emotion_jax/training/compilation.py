@@ -48,19 +48,29 @@ def _configure(settings: dict[str, Any]) -> None:
     compilation_cache.reset_cache()  # JAX asks for the directory once
 
 
+def _deleted(directory: Path, program: str) -> bool:
+    """Whether there was an entry of it, and none is there any more."""
+    entries = list(directory.glob(f"{program}-*"))
+    try:
+        for entry in entries:
+            entry.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return bool(entries)
+
+
 def _shown_by(directory: Path, other: Any) -> Any:
     told: list[bool] = []
 
     def show(message: Any, *rest: Any, **more: Any) -> None:
-        if found := UNREADABLE.match(str(message)):
-            for entry in directory.glob(f"{found[1]}-*"):
-                entry.unlink(missing_ok=True)
+        found = UNREADABLE.match(str(message))
+        if found and _deleted(directory, found[1]):
             print(
                 f"A compiled program ({found[1]}) in {directory} cannot be read; "
                 "it was deleted and is compiled anew.",
                 file=sys.stderr,
             )
-        elif UNWRITABLE.match(str(message)):
+        elif found or UNWRITABLE.match(str(message)):
             if not told:
                 print(
                     f"Compiled programs cannot be kept in {directory}; later starts take longer.",

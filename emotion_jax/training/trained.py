@@ -30,7 +30,8 @@ class Trained:
       classes: in label order.
       module: uint8 [N, H, W, C] to logits [N, K].
       variables: of the module, NumPy arrays.
-      train_hashes: sorted uint64, of the images in the train folder.
+      train_hashes: sorted uint64, of the images that it has learnt from or was chosen by, those of
+        its teachers and of what it began with included.
     """
 
     path: Path

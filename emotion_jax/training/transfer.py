@@ -39,8 +39,8 @@ def initial(state: TrainState, model: Trained, same_classes: bool) -> TrainState
     begun = {"params": params, "batch_stats": given["batch_stats"]}
     if shapes(begun) != shapes(fresh):
         raise UserError(
-            f"training.init_from: {model.path} is of another network than the settings of model "
-            "and data.channels say; use the same model settings as in its config.toml."
+            f"training.init_from: {model.path} is of another network than the settings of model, "
+            "data.channels and data.image_size say; use the same as in its config.toml."
         )
     everywhere = state.step.sharding
     average = mesh_lib.put(begun if state.average else {}, everywhere)

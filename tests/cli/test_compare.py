@@ -58,6 +58,16 @@ def test_a_run_equals_itself(finished, tmp_path, capsys):
     assert content["settings"] == {}
 
 
+def test_folders_of_one_name_are_told_apart(finished, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(finished / "report", tmp_path / name / "test")
+    folders = [str(tmp_path / name / "test") for name in ("a", "b")]
+    compare.main([*folders, "--out", str(tmp_path / "out")])
+    content = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [row["name"] for row in content["runs"]] == folders
+    assert content["left_out"] == dict.fromkeys(folders, 0)
+
+
 def test_bad_input_is_a_sentence(finished, tmp_path, capsys):
     assert "One run alone" in refused(capsys, finished)
     assert "holds no report" in refused(capsys, finished, tmp_path)

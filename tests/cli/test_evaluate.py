@@ -2,13 +2,14 @@ import csv
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from emotion_jax.cli import evaluate, train
-from emotion_jax.training import saved
+from emotion_jax.training import saved, trained, weights
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
 CLASSES = ["angry", "happy", "sad"]
@@ -69,10 +70,24 @@ def test_the_whole_contract(finished, tmp_path, capsys):
     assert (tmp_path / "predictions.csv").read_bytes() == expected
 
 
-def test_default_place_of_the_report(finished, tmp_path):
+def test_default_place_of_the_report(finished, tiny_tree, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     run(tmp_path / "run", "--split", "train", "--tta")
     assert (tmp_path / "run" / "evaluation" / "train-tta" / "report.html").is_file()
+    for name in ("angry", "happy"):
+        shutil.copytree(tiny_tree / "test" / name, tmp_path / "two" / name)
+    run(tmp_path / "run", "--data", tmp_path / "two", "--without", "sad")
+    assert (tmp_path / "run" / "evaluation" / "test-without-sad" / "report.html").is_file()
+
+
+def test_weights_as_a_file_leave_the_place_of_a_run_of_their_name(
+    finished, tiny_tree, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    weights.write(tmp_path / "mine.safetensors", trained.load(trained.resolve(finished)))
+    run("mine.safetensors", "--data", tiny_tree)
+    assert Path("runs/evaluation/mine/test/report.html").is_file()
+    assert not Path("runs/mine").exists()
 
 
 def test_one_step_and_the_checkpoints_folder(finished, tmp_path):

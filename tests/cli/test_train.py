@@ -80,6 +80,13 @@ def test_every_config_is_valid_and_opens_with_its_command():
         assert "Expect" in header
 
 
+def test_a_folder_of_the_name_of_a_config_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("fer2013").mkdir()
+    parsed, _ = train.parse(["--config", "fer2013", "--data", "fer2013"])
+    assert parsed.training == config.load(ROOT / "configs" / "fer2013.toml").training
+
+
 SENTENCES = [
     (["--config", "none.toml"], "Cannot read the config none.toml"),
     (["--config", "bad.toml"], "not valid TOML"),

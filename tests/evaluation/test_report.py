@@ -51,6 +51,14 @@ def test_files_are_complete_and_the_same_again(case, written, tmp_path):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
+def test_figures_of_an_earlier_report_do_not_stay(case, tmp_path):
+    report.write(tmp_path, *case, {"explain": b"of another model"})
+    (tmp_path / "mine.png").write_bytes(b"the user's own")
+    report.write(tmp_path, *case)
+    assert not (tmp_path / "explain.png").exists()
+    assert (tmp_path / "mine.png").read_bytes() == b"the user's own"
+
+
 def test_json_round_trip(case, written):
     content = json.loads((written / "report.json").read_bytes())
     assert content == case[0]

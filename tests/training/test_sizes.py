@@ -29,7 +29,9 @@ def test_growth(start, grow, expected):
     assert sides(start, grow) == expected
 
 
-@pytest.mark.parametrize(("start", "name"), [(64, "fernet"), (32, "cnn"), (32, "vgg")])
+@pytest.mark.parametrize(
+    ("start", "name"), [(64, "fernet"), (7, "fernet"), (32, "cnn"), (32, "vgg")]
+)
 def test_refusals(start, name):
     with pytest.raises(UserError, match=r"^training\.start_size: "):
         sides(start, 4, name=name)
