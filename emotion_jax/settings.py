@@ -1,5 +1,6 @@
 """Every setting, by section: strict and frozen. ``config`` reads and writes them."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,14 +12,22 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
 
 
-def _writable(path: Path | None) -> Path | None:
+def _place(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    # Not Path.expanduser, which raises where there is no such user. Checked before as well: names
+    # that no file could hold may be more than os.path.expanduser bears.
+    return _writable(Path(os.path.expanduser(_writable(path))))
+
+
+def _writable(path: Path) -> Path:
     # Such a name could be used, but no TOML or JSON file of the run could hold it.
-    if path is not None and not re.fullmatch(r"[^\0\ud800-\udfff]*", str(path)):
+    if not re.fullmatch(r"[^\0\ud800-\udfff]*", str(path)):
         raise ValueError("a name that is not valid UTF-8; rename the folder")
     return path
 
 
-Place = Annotated[Path | None, pydantic.AfterValidator(_writable)]
+Place = Annotated[Path | None, pydantic.AfterValidator(_place)]
 
 
 class Settings(pydantic.BaseModel):
@@ -165,6 +174,9 @@ class TrainingSettings(Settings):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an image's loss is weighted by n / (classes * n of its class)."""
+    selection: Literal["best", "last"] = "best"
+    """The step that is reported on and used: the best by validation accuracy, or the last epoch's.
+    """
     patience: int = Field(0, ge=0)
     """Stop after this many epochs without a better validation accuracy; 0: never."""
     keep_latest: int = Field(2, ge=1)

@@ -14,11 +14,11 @@ from emotion_jax.errors import UserError
 
 DEFAULT = Config()
 NAMES = sorted(config.flatten(DEFAULT))
-# What TOML can say: any character but surrogates; of folders also not NUL.
+# What TOML can say: any character but surrogates; of folders also not NUL. A tilde is expanded.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 FOLDER = st.none() | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30
-).map(Path)
+).filter(lambda text: not text.startswith("~")).map(Path)
 
 
 def number(low, high, **more):
@@ -256,6 +256,19 @@ def test_overrides_change_what_they_name_and_nothing_else(argv, expected):
     assert from_toml(config.dumps(parsed)) == parsed
 
 
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = from_toml('data.dir = "~/faces"\ntraining.backup_to = "~"')
+    assert (made.data.dir, made.training.backup_to) == (tmp_path / "faces", tmp_path)
+    assert config.parse(["--data.dir", "~/faces", "--training.backup_to", "~"], DEFAULT) == made
+    assert from_toml(config.dumps(made)) == made
+    unknown = "~no such user/faces"
+    assert config.parse(["--data.votes", unknown], DEFAULT).data.votes == Path(unknown)
+    monkeypatch.setenv("HOME", "/caf\udce9")
+    with pytest.raises(UserError, match="a name that is not valid UTF-8"):
+        from_toml('data.dir = "~"')
+
+
 def test_none_takes_back_what_the_file_says():
     default = from_toml("[data]\ndir = 'faces'\nimage_size = 12")
     assert changes(config.parse(["--data.dir", "None"], default), default) == {"data.dir": None}
@@ -286,6 +299,7 @@ TYPOS = [
     (["--model.widths", "4", "x"], "Error parsing --model.widths: "),
     (["--data.dir", "caf\udce9"], "--data.dir: a name that is not valid UTF-8"),
     (["--data.stage_to", "a\0b"], "--data.stage_to: a name that is not valid UTF-8"),
+    (["--data.votes", "~a\0b"], "--data.votes: a name that is not valid UTF-8"),
 ]  # fmt: skip
 
 

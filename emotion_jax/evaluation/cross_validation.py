@@ -79,7 +79,7 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
         "repeats": scheme.repeats,
         **pooled.summarise(results, whole.train.labels, whole.classes),
         "grouping": about_groups,
-        "protocol": _protocol(scheme),
+        "protocol": {**_protocol(scheme), "votes": whole.train.votes},
         "fingerprint": whole.fingerprint,
         "config": config.model_dump(mode="json"),
     }

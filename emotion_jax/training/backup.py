@@ -4,9 +4,10 @@
 
 A network drive bears few large files, not thousands of small ones. An archive gets its name, with
 16 digits of its SHA-256, when it has been read back and found equal; of each run the two newest are
-kept. Runs whose workdirs are called alike are told apart by their settings.
+kept. Runs whose workdirs are called alike are told apart by their images and settings.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -31,86 +32,93 @@ class Backup:
 
     Attributes:
       workdir: of the run.
-      run: eight hexadecimal digits that stand for its settings.
+      run: eight hexadecimal digits that stand for its images and settings.
       target: the folder that archives go to; made when the first one is.
       minutes: between archives; the last state is archived in any case (``finish``).
     """
 
     def __init__(self, workdir: Path, run: str, target: Path, minutes: float) -> None:
         self.workdir, self.run, self.target, self.minutes = workdir, run, target, minutes
+        self._checkpoints = workdir / "checkpoints"
         self._at = -float("inf")
-        self._archived = ""
+        self._is_new = False  # a step was saved, and is in no archive yet
         self._why = ""
 
     def due(self) -> None:
-        """Archive the newest and the best checkpoint, if the last time is ``minutes`` ago.
+        """A step was saved: archive it and the best one, if the last time is ``minutes`` ago.
 
         That it fails is said on stderr, once for each reason; the run goes on.
         """
+        self._is_new = True
         if time.monotonic() - self._at >= 60 * self.minutes:
             self._at = time.monotonic()
             self.finish()
 
     def finish(self) -> None:
-        """Archive what the last archive does not hold."""
-        steps = saved.steps(self.workdir / "checkpoints")
-        if not steps or steps[-1].name == self._archived:
+        """Archive the newest and the best checkpoint, if no archive holds them."""
+        steps = saved.steps(self._checkpoints)
+        if not steps:
             return
         try:
-            self._write({steps[-1], *saved.ranked(steps)[:1]}, steps[-1].name)
-            self._archived, self._why = steps[-1].name, ""
+            # To archive a step once more would push out the archive before it.
+            if self._is_new or not self._holds(steps[-1].name):
+                self._write({steps[-1], *saved.ranked(steps)[:1]}, steps[-1].name)
+            self._is_new, self._why = False, ""
         except OSError as error:
             why = error.strerror or str(error)
             if why != self._why:
                 print(f"No backup in {self.target}: {why}; the run goes on.", file=sys.stderr)
             self._why = why
 
-    def restore(self) -> Path | None:
-        """Unpack the newest whole archive into a workdir that has no checkpoint.
-
-        Returns:
-          The archive; None where there is nothing to do.
+    def restore(self) -> None:
+        """Unpack the newest whole archive into a workdir that has no checkpoint, and say so.
 
         Raises:
           UserError: there are archives but none is whole, or the workdir cannot be written.
         """
+        for left in self.workdir.glob(".restoring-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if saved.steps(self._checkpoints):
+            return
         found = self.archives()
-        if saved.steps(self.workdir / "checkpoints"):
-            return None
-        if not found:
-            if self._named("[0-9a-f]{8}"):
-                print(
-                    f"The archives of {self.workdir.name} in {self.target} are of runs with other "
-                    "settings; this one begins anew.",
-                    file=sys.stderr,
-                )
-            return None
         for archive in reversed(found):
-            with files.reported(self.workdir):
-                fault = self._unpack(archive)
+            fault = self._unpack(archive)
             if fault is None:
-                return archive
+                print(f"Going on from the backup {archive}.", file=sys.stderr)
+                return
             print(f"{archive} is not whole ({fault}); trying the one before.", file=sys.stderr)
-        raise UserError(
-            f"No archive in {self.target} is whole; nothing was deleted: move them away to begin "
-            "anew."
-        )
+        if found:
+            raise UserError(
+                f"No archive in {self.target} is whole; nothing was deleted: move them away to "
+                "begin anew."
+            )
+        if self._named("[0-9a-f]{8}"):
+            print(
+                f"The archives of {self.workdir.name} in {self.target} are of runs with other "
+                "settings or images; this one begins anew.",
+                file=sys.stderr,
+            )
 
     def archives(self) -> list[Path]:
         """Those of this run, by step."""
         return self._named(self.run)
 
-    def _named(self, run: str) -> list[Path]:
-        name = re.compile(rf"{re.escape(self.workdir.name)}-{run}-(\d+)-[0-9a-f]{{16}}\.tar")
+    def _named(self, run: str, ending: str = "tar") -> list[Path]:
+        name = re.compile(rf"{re.escape(self.workdir.name)}-{run}-(\d+)-[0-9a-f]{{16}}\.{ending}")
         steps = {
             path: int(match[1])
-            for path in self.target.glob("*.tar")
+            for path in self.target.glob(f"*.{ending}")
             if (match := name.fullmatch(path.name))
         }
         return sorted(steps, key=lambda path: (steps[path], path.stat().st_mtime))
 
+    def _holds(self, step: str) -> bool:
+        return any(path.stem.split("-")[-2] == step for path in self.archives())
+
     def _write(self, steps: set[Path], newest: str) -> None:
         self.target.mkdir(parents=True, exist_ok=True)
+        for left in self._named(self.run, "partial"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         name = f"{self.workdir.name}-{self.run}-{newest}"
         partial = self.target / f"{name}-{secrets.token_hex(8)}.partial"
         try:
@@ -131,21 +139,30 @@ class Backup:
             old.unlink(missing_ok=True)
 
     def _unpack(self, archive: Path) -> str | None:
-        """What is wrong with it, if anything; the workdir gets all of it or nothing."""
-        if not archive.stem.endswith(saved.sha256(archive)[:16]):
+        """What is wrong with it, if anything; the workdir gets all of its steps or none.
+
+        Raises:
+          UserError: the workdir cannot be written.
+        """
+        try:
+            digest = saved.sha256(archive)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror or error}"
+        if not archive.stem.endswith(digest[:16]):
             return "its SHA-256 is not the one in its name"
         inside = self.workdir / f".restoring-{secrets.token_hex(4)}"
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(inside, filter="data")
-            steps = saved.steps(inside / "checkpoints")
-            faults = (saved.verify(step) for step in steps)
-            fault = next((f for f in faults if f), None if steps else "it has no checkpoint")
-            if fault is None:
-                for path in (inside / "config.toml", *steps):
-                    target = self.workdir / path.relative_to(inside)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, target)
+            with files.reported(self._checkpoints):
+                with tarfile.open(archive) as tar:
+                    tar.extractall(inside, filter="data")
+                steps = saved.steps(inside / "checkpoints")
+                faults = (saved.verify(step) for step in steps)
+                fault = next((f for f in faults if f), None if steps else "it has no checkpoint")
+                if fault is None:
+                    # One rename: from half of the steps the run would go on as if it were all.
+                    with contextlib.suppress(FileNotFoundError):
+                        self._checkpoints.rmdir()
+                    os.replace(inside / "checkpoints", self._checkpoints)
             return fault
         finally:
             shutil.rmtree(inside, ignore_errors=True)

@@ -50,6 +50,7 @@ class Store:
         self.keep_latest, self.keep_best = keep_latest, keep_best
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+        self._has_saved = False
         self._why = ""  # the last save failed
         if jax.process_index() == 0:
             with files.reported(self.directory):
@@ -67,6 +68,7 @@ class Store:
         """
         self.wait()
         if jax.process_index() == 0:
+            self._has_saved = True
             tree = saved.to_trees(jax.device_get(state))
             step, text = description["step"], json.dumps(description, allow_nan=False)
             self._pending = self._writer.submit(self._write, tree, step, text, train_hashes)
@@ -82,7 +84,8 @@ class Store:
     ) -> None:
         try:
             self.wait()
-            if self.backup:
+            # A run that was refused has not made the checkpoints that it found.
+            if self.backup and (error is None or self._has_saved):
                 self.backup.finish()
         except UserError as failed:
             if error is None:

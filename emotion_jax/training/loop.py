@@ -16,9 +16,9 @@ from emotion_jax.data.split import Dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
     checkpoint,
-    description,
     multihost,
     saved,
+    selection,
     signals,
     step,
     transfer,
@@ -78,8 +78,10 @@ def train(
       Interrupted: a signal came; the state was saved first.
     """
     training = config.training
-    backup = workdir.backup(folder, config) if multihost.is_main() else None
+    backup = workdir.backup(folder, config, data.fingerprint) if multihost.is_main() else None
     with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
+        if backup:
+            backup.restore()
         return _train(config, folder, data, store, on_epoch)
 
 
@@ -228,7 +230,7 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
         "images_per_second": round(rate, 2),
     }
     history = (*progress.history, row)
-    log.epoch(row, description.best_row(history) is row)
+    log.epoch(row, selection.chosen(history) is row)
     state = state_lib.without_sums(progress.state)
     return replace(progress, state=state, history=history, fitted=fitted)
 
@@ -242,4 +244,4 @@ def _exhausted(history: Sequence[Row], patience: int) -> bool:
     """Whether the best epoch is ``patience`` epochs old; never for 0."""
     if not patience or not history:
         return False
-    return history[-1]["epoch"] - description.best_row(history)["epoch"] >= patience
+    return history[-1]["epoch"] - selection.chosen(history)["epoch"] >= patience

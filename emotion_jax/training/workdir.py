@@ -5,7 +5,6 @@ import csv
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ Row = dict[str, Any]
 
 # What may differ when a run goes on: where things are and what is shown, never what is computed.
 FREE = ("data.dir", "data.stage_to", "data.votes", "training.backup_", "logging.")
+# Weights that are made elsewhere.
+SOURCES = ("training.init_from", "training.teachers")
 
 
 @contextlib.contextmanager
@@ -49,16 +50,13 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
                 f"Another process trains in {workdir}; wait for it or use another --workdir."
             ) from None
     try:
-        archives = backup(workdir, config)
-        if archives and (archive := archives.restore()):
-            print(f"Going on from the backup {archive}.", file=sys.stderr)
         path = workdir / "config.toml"
         before = config_lib.load(path) if path.is_file() else None
         if saved.steps(workdir / "checkpoints"):
             if before is None:
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
-            check_same(before, config, workdir)
+            check_same(before, config, workdir, has_begun=True)
         elif not is_ours:
             _check_free(workdir, is_run=before is not None)
         with files.reported(workdir):
@@ -84,46 +82,59 @@ def _check_free(workdir: Path, is_run: bool) -> None:
         )
 
 
-def backup(workdir: Path, config: Config) -> Backup | None:
+def backup(workdir: Path, config: Config, images: str) -> Backup | None:
     """The run's archives, if the settings ask for some.
 
-    A run is known by all of its settings that ``check_same`` compares.
+    A run is known by ``images``, the fingerprint of its data, and by its settings. Where it took
+    weights from counts among them, as no checkpoint can tell where all of them are lost.
     """
     training = config.training
     if not training.backup_to:
         return None
-    settings = config_lib.flatten(config)
-    longer = {"training.epochs"} if training.schedule == "constant" else set()
-    fixed = {
-        name: value
-        for name, value in settings.items()
-        if not name.startswith(FREE) and name not in longer
-    }
-    run = hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    known = _fixed(config) | {"images": images}
+    run = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Backup(workdir, run, training.backup_to, training.backup_minutes)
 
 
-def check_same(before: Config, now: Config, workdir: Path) -> None:
+def check_same(before: Config, now: Config, workdir: Path, has_begun: bool = False) -> None:
     """Refuse to go on with other settings than the run began with.
+
+    ``has_begun`` says that all of it has checkpoints. Then it counts whether it took weights from
+    elsewhere, not where they are: it begins with none again, and the loop compares its teachers'.
 
     Raises:
       UserError: names the first setting that differs.
     """
-    old, new = config_lib.flatten(before), config_lib.flatten(now)
-    for name, value in new.items():
-        longer = name == "training.epochs" and before.training.schedule == "constant"
-        if value != old[name] and not longer and not name.startswith(FREE):
+    old = _fixed(before)
+    for name, value in _fixed(now).items():
+        if name not in old or value == old[name]:
+            continue
+        if not (has_begun and name in SOURCES and value and old[name]):
             raise UserError(
-                f"{name} is {value}, but the run in {workdir} began with {old[name]}; "
-                "use the same value or another --workdir."
+                f"{name} is {_said(value)}, but the run in {workdir} began with "
+                f"{_said(old[name])}; use the same value or another --workdir."
             )
 
 
 def agreed(config: Config) -> dict[str, Any]:
     """The settings, by name, that all processes of a run need to have in common."""
     settings = config_lib.flatten(config)
-    names = [name for name in settings if not name.startswith(FREE)]
-    return {name: settings[name] for name in (*names, "logging.every_steps")}
+    more = ("training.epochs", "logging.every_steps")
+    return _fixed(config) | {name: settings[name] for name in more}
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """The settings, by name, that stay what they are as long as a run goes on."""
+    longer = {"training.epochs"} if config.training.schedule == "constant" else set()
+    return {
+        name: value
+        for name, value in config_lib.flatten(config).items()
+        if not name.startswith(FREE) and name not in longer
+    }
+
+
+def _said(value: Any) -> Any:
+    return "empty" if value in ("", []) else value
 
 
 def write_history(workdir: Path, history: Sequence[Row]) -> None:

@@ -175,6 +175,27 @@ def test_a_fold_that_is_done_is_not_run_again(copy, arguments, monkeypatch):
     assert (copy / "cross_validation.json").read_bytes() == before
 
 
+def test_those_that_are_called_alike_have_archives_of_their_own(arguments, tmp_path, capsys):
+    drive = tmp_path / "drive"
+
+    def run(home, folds):
+        more = ["--training.epochs", 1, "--training.backup_to", drive, "--folds", folds]
+        more += ["--workdir", tmp_path / home / "cv"]
+        cross_validate.main([*arguments, *map(str, more)])
+        return sorted(drive.iterdir())
+
+    first = run("a", 2)
+    both = run("b", 3)
+    assert (len(first), len(both)) == (2, 5)
+    assert set(first) < set(both)
+    before = (tmp_path / "a" / "cv" / "predictions.csv").read_bytes()
+    assert "Going on from the backup" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "a")
+    assert run("a", 2) == both
+    assert capsys.readouterr().err.count("Going on from the backup") == 2
+    assert (tmp_path / "a" / "cv" / "predictions.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["fold.json", "probabilities.npy"])
 def test_a_damaged_fold_is_measured_again(copy, arguments, name):
     before = json.loads((copy / "cross_validation.json").read_text())

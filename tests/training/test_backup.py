@@ -1,6 +1,9 @@
+import errno
+import os
 import re
 import shutil
 import tarfile
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,6 +15,8 @@ from emotion_jax.training import backup as backup_lib
 from emotion_jax.training import loop, saved, trained, workdir
 from emotion_jax.training.backup import Backup
 
+OTHER_IMAGES = "0" * 64
+
 
 class DisconnectError(Exception):
     pass
@@ -22,17 +27,31 @@ def with_backup(config, target, **more):
     return config.model_copy(update={"training": config.training.model_copy(update=values)})
 
 
-def run(config, folder, stop_after=None):
+def run(config, folder, stop_after=None, images=None):
     def on_epoch(rows):
         if len(rows) == stop_after:
             raise DisconnectError
 
+    data = dataset.load(config.data)
     with workdir.opened(folder, config):
-        return loop.train(config, folder, dataset.load(config.data), on_epoch)
+        return loop.train(
+            config, folder, replace(data, fingerprint=images or data.fingerprint), on_epoch
+        )
 
 
-def archives_of(config, tmp_path):
-    return workdir.backup(tmp_path / "run", config).archives()
+def backup_of(config, tmp_path, images=None):
+    images = images or dataset.load(config.data).fingerprint
+    return workdir.backup(tmp_path / "run", config, images)
+
+
+def archives_of(config, tmp_path, images=None):
+    return backup_of(config, tmp_path, images).archives()
+
+
+def lost(folder):
+    """With the machine."""
+    shutil.rmtree(folder)
+    return folder
 
 
 def newest(folder):
@@ -129,8 +148,106 @@ def test_runs_that_are_called_alike_have_archives_of_their_own(tiny_config, tmp_
     shutil.rmtree(tmp_path / "run")
     second = with_backup(tiny_config, tmp_path / "drive", seed=7)
     assert len(run(second, tmp_path / "run")) == 4
-    assert "are of runs with other settings; this one begins anew" in capsys.readouterr().err
+    assert "are of runs with other settings or images; this one" in capsys.readouterr().err
     after = archives_of(second, tmp_path)
     assert archives_of(first, tmp_path) == before
     assert len(after) == 2
     assert not set(after) & set(before)
+
+
+def test_runs_on_other_images_have_archives_of_their_own(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    before = archives_of(config, tmp_path)
+    assert len(run(config, lost(tmp_path / "run"), images=OTHER_IMAGES)) == 4
+    assert "other settings or images; this one begins anew" in capsys.readouterr().err
+    assert archives_of(config, tmp_path) == before
+    assert len(archives_of(config, tmp_path, OTHER_IMAGES)) == 2
+
+
+def test_runs_that_begin_with_other_weights_have_archives_of_their_own(tiny_config, tmp_path):
+    names = [
+        backup_of(with_backup(tiny_config, tmp_path, init_from=name), tmp_path).run for name in "ab"
+    ]
+    assert names[0] != names[1]
+
+
+def test_a_run_that_does_nothing_archives_nothing(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    before = sorted((tmp_path / "drive").iterdir())
+    run(config, tmp_path / "run")
+    with pytest.raises(UserError, match="is past epoch 1"):
+        run(with_backup(tiny_config, tmp_path / "drive", epochs=1), tmp_path / "run")
+    with pytest.raises(UserError, match="images are not those"):
+        run(config, tmp_path / "run", images=OTHER_IMAGES)
+    assert sorted((tmp_path / "drive").iterdir()) == before
+    lost(tmp_path / "drive")
+    run(config, tmp_path / "run")
+    (only,) = archives_of(config, tmp_path)
+    run(config, lost(tmp_path / "run"))
+    assert f"Going on from the backup {only}" in capsys.readouterr().err
+    assert archives_of(config, tmp_path) == [only]
+
+
+def test_an_archive_that_cannot_be_read_is_passed_over(tiny_config, tmp_path, capsys, monkeypatch):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    older, newer = archives_of(config, tmp_path)
+    sha256 = saved.sha256
+
+    def failing(path):
+        if path == newer:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return sha256(path)
+
+    monkeypatch.setattr(saved, "sha256", failing)
+    assert len(run(config, lost(tmp_path / "run"))) == 4
+    said = capsys.readouterr().err
+    assert f"{newer} is not whole (it cannot be read: Input/output error)" in said
+    assert f"Going on from the backup {older}" in said
+
+
+def test_what_a_killed_process_has_left_is_removed(tiny_config, tmp_path):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    ours, theirs = (
+        tmp_path / "drive" / f"{name}-{backup_of(config, tmp_path).run}-8-{16 * '0'}.partial"
+        for name in ("run", "other")
+    )
+    unpacked = tmp_path / "run" / ".restoring-01234567" / "checkpoints" / "8"
+    unpacked.mkdir(parents=True)
+    theirs.parent.mkdir()
+    for path in (ours, theirs):
+        path.write_text("half")
+    run(config, tmp_path / "run")
+    assert theirs.exists()
+    assert not ours.exists()
+    assert not unpacked.parent.parent.exists()
+
+
+def test_killed_while_it_is_unpacked_a_workdir_has_all_steps_or_none(
+    tiny_config, tmp_path, monkeypatch
+):
+    # With a rate of nearly zero the first epoch stays the best, so there are two steps.
+    slow = {"epochs": 50, "learning_rate": 1e-12, "patience": 2}
+    config = with_backup(tiny_config, tmp_path / "drive", **slow)
+    history = run(config, tmp_path / "run")
+    checkpoints = lost(tmp_path / "run") / "checkpoints"
+    (checkpoints / "3.unfinished").mkdir(parents=True)
+    move = os.replace
+
+    def killed(source, target):
+        move(source, target)
+        if ".restoring-" in str(source):
+            raise DisconnectError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(DisconnectError):
+            run(config, tmp_path / "run")
+    best = loop.selection.chosen(history)
+    assert [int(step.name) for step in saved.steps(checkpoints)] == [
+        best["step"],
+        history[-1]["step"],
+    ]
+    assert run(config, tmp_path / "run") == history

@@ -197,7 +197,7 @@ def test_early_stopping(tiny_config, tmp_path):
     # With a rate of nearly zero the first epoch stays the best, but for BatchNorm's statistics.
     config = changed(tiny_config, epochs=50, learning_rate=1e-12, patience=2)
     history = run(config, tmp_path)
-    best = loop.description.best_row(history)
+    best = loop.selection.chosen(history)
     assert history[-1]["epoch"] == best["epoch"] + 2 < 50
     assert run(config, tmp_path) == history
 

@@ -153,13 +153,15 @@ def test_other_channels_are_a_sentence(taught):
         teacher.load([str(taught[0])], CLASSES, 3)
 
 
-def test_a_teacher_that_has_changed_is_a_sentence(taught, tmp_path):
+def test_a_teacher_may_move_and_one_that_has_changed_is_a_sentence(taught, tmp_path):
     folder, settings = taught
     theirs = shutil.copytree(folder, tmp_path / "teacher")
-    values = {"teachers": (str(theirs),), "epochs": 1}
-    config = settings.model_copy(update={"training": settings.training.model_copy(update=values)})
 
     def train():
+        values = {"teachers": (str(theirs),), "epochs": 1}
+        config = settings.model_copy(
+            update={"training": settings.training.model_copy(update=values)}
+        )
         with workdir.opened(tmp_path / "student", config):
             loop.train(config, tmp_path / "student", dataset.load(settings.data))
 
@@ -167,6 +169,8 @@ def test_a_teacher_that_has_changed_is_a_sentence(taught, tmp_path):
     about = trained.load(saved.steps(tmp_path / "student" / "checkpoints")[-1]).description
     train()
     assert [len(digest) for digest in about["teachers"]] == [64]
+    theirs = theirs.rename(tmp_path / "moved")
+    train()
     best = trained.load(trained.resolve(theirs)).path
     shutil.rmtree(best)
     with pytest.raises(UserError, match=r"^training\.teachers: their weights are not those"):

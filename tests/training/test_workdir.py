@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from emotion_jax.data import dataset
@@ -39,3 +41,47 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(tiny_config, tmp_path
     with workdir.opened(folder, tiny_config):
         workdir.write_history(folder, [{"epoch": 1}])
     assert len(go(tiny_config, folder)) == tiny_config.training.epochs
+
+
+def training(config, **values):
+    return config.model_copy(update={"training": config.training.model_copy(update=values)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "other", "nothing", "said"),
+    [
+        ("init_from", "a", "b", "", "a"),
+        ("teachers", ("a", "c"), ("b", "c"), (), r"\['a', 'c'\]"),
+    ],
+)
+def test_where_weights_lie_may_change_once_a_run_has_begun(
+    tiny_config, tmp_path, name, value, other, nothing, said
+):
+    before, now, none = (training(tiny_config, **{name: v}) for v in (value, other, nothing))
+    workdir.check_same(before, now, tmp_path, has_begun=True)
+    with pytest.raises(UserError, match=rf"training\.{name} is .*b.*, but .* began with {said}"):
+        workdir.check_same(before, now, tmp_path)
+    for has_begun in (False, True):
+        with pytest.raises(UserError, match=rf"training\.{name} is empty, .* began with {said}"):
+            workdir.check_same(before, none, tmp_path, has_begun)
+        with pytest.raises(UserError, match=rf"training\.{name} is {said}, .* began with empty"):
+            workdir.check_same(none, before, tmp_path, has_begun)
+
+
+def test_epochs_may_change_unless_the_rate_depends_on_them(tiny_config, tmp_path):
+    longer = {"epochs": 9, "schedule": "cosine"}
+    workdir.check_same(tiny_config, training(tiny_config, epochs=9), tmp_path)
+    for before, now in ((tiny_config, training(tiny_config, **longer)),
+                        (training(tiny_config, **longer), tiny_config)):  # fmt: skip
+        with pytest.raises(UserError, match=r"training\.schedule is"):
+            workdir.check_same(before, now, tmp_path)
+    cosine = training(tiny_config, schedule="cosine")
+    with pytest.raises(UserError, match=r"training\.epochs is 9, .* began with 4"):
+        workdir.check_same(cosine, training(tiny_config, **longer), tmp_path)
+
+
+def test_processes_agree_on_more_than_a_run_keeps(tiny_config):
+    agreed = workdir.agreed(tiny_config)
+    for values in ({"epochs": 9}, {"init_from": "a"}, {"teachers": ("a",)}, {"seed": 1}):
+        assert workdir.agreed(training(tiny_config, **values)) != agreed
+    assert workdir.agreed(training(tiny_config, backup_to=Path("a"))) == agreed
