@@ -60,7 +60,13 @@ def measure(
 
 def _short(config: Config, epochs: int) -> Config:
     training = config.training.model_copy(
-        update={"epochs": epochs, "patience": 0, "keep_latest": 1, "keep_best": 1}
+        update={
+            "epochs": epochs,
+            "patience": 0,
+            "keep_latest": 1,
+            "keep_best": 1,
+            "backup_to": None,  # it would go on from a backup, or make some
+        }
     )
     return config.model_copy(update={"training": training})
 

@@ -124,8 +124,7 @@ def config_file(path: Path) -> Path:
     if path.exists():
         return path
     raise UserError(
-        f"Cannot read the config {path}: there is none; the program's own are "
-        f"{', '.join(ours)}."
+        f"Cannot read the config {path}: there is none; the program's own are {', '.join(ours)}."
     )
 
 
