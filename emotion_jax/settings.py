@@ -182,7 +182,7 @@ class TrainingSettings(Settings):
     keep_latest: int = Field(2, ge=1)
     """Newest checkpoints kept."""
     keep_best: int = Field(2, ge=1)
-    """Best checkpoints by validation accuracy kept."""
+    """Best checkpoints by validation accuracy kept, or newest where the last epoch is selected."""
     save_minutes: float = Field(10.0, gt=0.0)
     """Also save within an epoch when the last save is this old."""
     backup_to: Place = None

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,24 +52,22 @@ def run(
             bar.set_description_str(f"{what}: {name}")
             bar.update()
 
-        try:
-            workers: dict[str, Worker] = {}
-            for name, config in configs.items():
-                shown("starting", name)
-                home = Path(folder) / str(len(workers))
-                home.mkdir()
-                (home / "config.toml").write_text(config_lib.dumps(config))
+        workers: dict[str, Worker] = {}
+        for name, config in configs.items():
+            shown("starting", name)
+            home = Path(folder) / str(len(workers))
+            home.mkdir()
+            (home / "config.toml").write_text(config_lib.dumps(config))
+            with _named(name):
                 workers[name] = Worker(OURS, home)
-                stack.callback(workers[name].close)
-            about = {name: worker.ask("describe") for name, worker in workers.items()}
-            train = {name: config.training.batch_size for name, config in configs.items()}
-            evaluate = dict.fromkeys(configs, EVALUATE)
-            rates = {
-                task: _rates(workers, task, sizes, number, seconds, partial(shown, task))
-                for task, sizes in zip(TASKS, (train, evaluate), strict=True)
-            }
-        except Failed as why:
-            raise UserError(f"The benchmark failed: {why}") from None
+            stack.callback(workers[name].close)
+        about = {name: _ask(name, worker, "describe") for name, worker in workers.items()}
+        train = {name: config.training.batch_size for name, config in configs.items()}
+        evaluate = dict.fromkeys(configs, EVALUATE)
+        rates = {
+            task: _rates(workers, task, sizes, number, seconds, partial(shown, task))
+            for task, sizes in zip(TASKS, (train, evaluate), strict=True)
+        }
     content = {
         "device": next(iter(about.values()))["device"],
         "threads": threads(),
@@ -96,7 +94,7 @@ def _rates(
     """Images a second by network."""
 
     def block(name: str) -> Block:
-        return lambda steps: workers[name].ask(task, batch=sizes[name], steps=steps)
+        return lambda steps: _ask(name, workers[name], task, batch=sizes[name], steps=steps)
 
     blocks = {name: block(name) for name in workers}
     steps = {}
@@ -105,6 +103,20 @@ def _rates(
         steps[name] = rounds.calibrate(blocks[name], seconds)
     rates = rounds.interleave(blocks, steps, number, shown)
     return {name: samples.times(sizes[name]).as_dict() for name, samples in rates.items()}
+
+
+def _ask(name: str, worker: Worker, task: str, **arguments: Any) -> Any:
+    with _named(name):
+        return worker.ask(task, **arguments)
+
+
+@contextlib.contextmanager
+def _named(network: str) -> Iterator[None]:
+    """What goes wrong within is said to be this network's."""
+    try:
+        yield
+    except (Failed, UserError) as why:
+        raise UserError(f"{network} cannot be measured: {why}") from None
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from emotion_jax.cli import common
-from emotion_jax.config import cache_dir
+from emotion_jax.config import DataSettings, cache_dir
 
 DESCRIPTION = """Evaluate a checkpoint: scikit-learn's metrics, predictions, figures, a page.
 
@@ -70,7 +70,7 @@ def _evaluate(args: Evaluate) -> None:
         settings = model.config.data
         table = args.votes
         if args.data is not None:
-            settings = settings.model_copy(update={"dir": args.data, "stage_to": None})
+            settings = DataSettings(**dict(settings) | {"dir": args.data, "stage_to": None})
         else:
             table = table or settings.votes
         if settings.dir is None:

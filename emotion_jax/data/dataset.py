@@ -1,6 +1,5 @@
 """From the data settings to splits that can be indexed."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -59,13 +58,7 @@ def load_whole(settings: DataSettings, progress: bool = False) -> Dataset:
     whole = _split(records, "train", settings)
     nothing = whole.subset("val", np.arange(0))
     data = Dataset(records.classes, records.fingerprint, records.problems, whole, nothing, None)
-    if not settings.votes:
-        return data
-    data = _voted(data, settings)
-    if data.train.soft is None:
-        return data
-    table = votes.read(Path(str(settings.votes)))
-    return replace(data, train=relabelled(data.train, table, data.classes, str(settings.votes)))
+    return _voted(data, settings, measured_alone=True) if settings.votes else data
 
 
 def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source: str) -> Split:
@@ -80,19 +73,23 @@ def relabelled(split: Split, table: votes.Table, classes: Sequence[str], source:
     return replace(split.subset(split.name, kept), labels=labels, votes=note)
 
 
-def _voted(data: Dataset, settings: DataSettings) -> Dataset:
-    """The data with the votes in place of its labels."""
+def _voted(data: Dataset, settings: DataSettings, measured_alone: bool = False) -> Dataset:
+    """The data with the votes in place of its labels.
+
+    With ``measured_alone`` train, too, has only images with a majority.
+    """
     table = votes.read(Path(str(settings.votes)))
 
     def measured(split: Split) -> Split:
         return relabelled(split, table, votes.CLASSES, str(settings.votes))
 
     by_majority = settings.vote_protocol == "majority"
+    train = measured(data.train) if by_majority or measured_alone else data.train
     return replace(
         data,
         classes=votes.CLASSES,
         fingerprint=sha256(f"{data.fingerprint} {table.digest}".encode()).hexdigest(),
-        train=measured(data.train) if by_majority else _distributed(data.train, table, settings),
+        train=train if by_majority else _distributed(train, table, settings),
         validation=measured(data.validation) if len(data.validation) else data.validation,
         test=data.test and measured(data.test),
     )
@@ -128,15 +125,10 @@ def locate(settings: DataSettings, progress: bool = False) -> Path:
     cache = config.cache_dir()
     if settings.dir is None:
         return synthetic.ensure(cache)
-    source = _home(settings.dir)
+    source = settings.dir
     if settings.stage_to is not None:
-        source = staging.stage(source, _home(settings.stage_to), progress)
+        source = staging.stage(source, settings.stage_to, progress)
     return staging.resolve(source, cache, progress)
-
-
-def _home(path: Path) -> Path:
-    # Not Path.expanduser, which raises where there is no such user.
-    return Path(os.path.expanduser(path))
 
 
 def _records(settings: DataSettings, progress: bool) -> tuple[Records, Path]:

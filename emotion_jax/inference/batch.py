@@ -152,6 +152,7 @@ class Batch:
             if is_failed or (film is not None and places.film(film).exists()):
                 self.known += 1
                 self._count(before.done[one.name])
+                self._output.note_video(None)
                 return
             if film is None:
                 after = _resume(before.last, before.next_track)

@@ -49,11 +49,11 @@ class Reel:
             return
         chart = annotate.marked_png(self._timeline.png(self._target.name))
         try:
-            self._film.close()
             write_bytes_atomic(places.chart(self._target), chart)
+            self._film.close()  # last: where there is a film, all of it is there
         except BaseException:
             self._film.abandon()
-            places.film(self._target).unlink(missing_ok=True)
+            places.chart(self._target).unlink(missing_ok=True)
             raise
 
 

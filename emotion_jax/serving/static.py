@@ -7,10 +7,11 @@ files.json                          the names of all these
 ort/                                ONNX Runtime Web, from npm
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emotion_jax import files
@@ -26,6 +27,7 @@ OVERLAY = Path(__file__).parent / "static_page"
 SERVERS = ("docs.css", "docs.html", "docs.js")  # of the page, what is about the server's API
 MODELS = "models.json"
 FILES = "files.json"  # names of all of them
+MAKING = ".page-"  # how the folder begins in which a page is made
 LICENCES = "LICENCES.txt"
 # A policy in the page itself cannot forbid frames about it; the worker compiles WebAssembly.
 POLICY = CONTENT.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'").replace(
@@ -52,9 +54,10 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
         name: trained_lib.load(trained_lib.resolve(path)) for name, path in files.named(checkpoints)
     }
     archive = package or runtime.ensure(progress)
-    with files.reported(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".page-") as folder:
+    target = target.resolve()
+    with files.reported(target), _emptied(target):
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=MAKING) as folder:
             fresh = Path(folder) / "page"
             shutil.copytree(PAGE, fresh, ignore=shutil.ignore_patterns(*SERVERS))
             shutil.copytree(OVERLAY, fresh, dirs_exist_ok=True)
@@ -62,9 +65,20 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
             runtime.unpack(archive, fresh / "ort")
             _write_models(fresh, models)
             (fresh / LICENCES).write_text(_licences(), encoding="utf-8")
-            names = _names(fresh) | {FILES}
-            (fresh / FILES).write_text(json.dumps(sorted(names), indent=1), encoding="utf-8")
-            _replace(target, fresh, names)
+            _replace(target, fresh)
+
+
+@contextlib.contextmanager
+def _emptied(target: Path) -> Iterator[None]:
+    """Where it fails, a folder that was not there is not there again."""
+    is_new = not target.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # part of the page is in it
+                target.rmdir()
+        raise
 
 
 def check_free(target: Path) -> set[str]:
@@ -76,7 +90,7 @@ def check_free(target: Path) -> set[str]:
     Raises:
       UserError: it is no such page.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not target.exists() or (target.is_dir() and not _names(target)):
         return set()
     try:
         return set(json.loads((target / FILES).read_text(encoding="utf-8")))
@@ -86,22 +100,29 @@ def check_free(target: Path) -> set[str]:
         ) from None
 
 
-def _replace(target: Path, fresh: Path, names: set[str]) -> None:
+def _replace(target: Path, fresh: Path) -> None:
     """Move the page's files to ``target``, from which those of an earlier page go."""
-    before = check_free(target)
-    present = _names(target) if target.exists() else set()
+    before, present, names = check_free(target), _names(target), _names(fresh) | {FILES}
     if strangers := sorted(names & present - before):
         raise UserError(f"{target / strangers[0]} is not of the page; move it away.")
-    for name in (before - names) & present:
-        (target / name).unlink()
-    for name in sorted(names):
+    # All that may be there at any moment is in the list: a killed process leaves nothing strange.
+    _list(target, names | before)
+    for name in sorted(names - {FILES}):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (fresh / name).replace(target / name)
+    for name in (before - names) & present:
+        (target / name).unlink()
+    _list(target, names)
+
+
+def _list(target: Path, names: set[str]) -> None:
+    files.write_text_atomic(target / FILES, json.dumps(sorted(names), indent=1))
 
 
 def _names(folder: Path) -> set[str]:
     """Of all files below, as posix paths."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if not path.parts[0].startswith(MAKING)}
 
 
 def _finish(index: Path) -> None:

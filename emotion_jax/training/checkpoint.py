@@ -38,7 +38,7 @@ class Store:
 
     Attributes:
       directory: of the steps.
-      keep_latest, keep_best: how many of the newest, and of the best by validation accuracy, stay.
+      keep_latest, keep_best: how many of the newest, and of the best by the run's rule, stay.
       backup: archives the saves elsewhere, if any does.
     """
 

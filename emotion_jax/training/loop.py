@@ -82,6 +82,8 @@ def train(
     with checkpoint.Store(folder, training.keep_latest, training.keep_best, backup) as store:
         if backup:
             backup.restore()
+            if not saved.steps(store.directory):
+                workdir.check_free(folder, is_run=True)
         return _train(config, folder, data, store, on_epoch)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = dict[str, Any]  # of metrics.jsonl
 # What a checkpoint says of it, by ``training.selection``.
 RULES = {
     "best": "highest validation accuracy, then lowest validation loss, then the earlier epoch",
@@ -17,7 +16,7 @@ def order(rule: str, accuracy: float, loss: float, step: int) -> tuple[float, fl
     return (0.0, 0.0, -step) if rule == RULES["last"] else (-accuracy, loss, step)
 
 
-def chosen(history: Sequence[Row], rule: str = BEST) -> Row:
+def chosen(history: Sequence[dict[str, Any]], rule: str = BEST) -> dict[str, Any]:
     """The epoch that the rule chooses."""
     return min(
         history, key=lambda row: order(rule, row["val_accuracy"], row["val_loss"], row["step"])
@@ -27,6 +26,9 @@ def chosen(history: Sequence[Row], rule: str = BEST) -> Row:
 def words(description: Mapping[str, Any]) -> str:
     """How the step was chosen among those that its history knows."""
     history, rule = description["history"], description["selection"]
+    epoch, epochs = description["epoch"], description["config"]["training"]["epochs"]
+    if rule == RULES["last"] and epoch < epochs:
+        return f"the last epoch so far, {epoch} of {epochs}"
     best = chosen(history, rule) if history else None
     if best is None or best["step"] == description["step"]:
         return rule

@@ -58,7 +58,7 @@ class Trained:
 
 
 def resolve(source: Path) -> Path:
-    """What ``source`` names: a step's directory, a workdir for its best step, weights as a file.
+    """What ``source`` names: a step's directory, a workdir for its chosen step, weights as a file.
 
     What is no checkpoint may be the name of weights in the package.
 

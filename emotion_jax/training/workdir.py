@@ -23,8 +23,6 @@ Row = dict[str, Any]
 
 # What may differ when a run goes on: where things are and what is shown, never what is computed.
 FREE = ("data.dir", "data.stage_to", "data.votes", "training.backup_", "logging.")
-# Weights that are made elsewhere.
-SOURCES = ("training.init_from", "training.teachers")
 
 
 @contextlib.contextmanager
@@ -57,8 +55,8 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
             check_same(before, config, workdir, has_begun=True)
-        elif not is_ours:
-            _check_free(workdir, is_run=before is not None)
+        elif not is_ours and not (before and config.training.backup_to):
+            check_free(workdir, is_run=before is not None)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
             for folder in (workdir, workdir / "report"):
@@ -68,8 +66,14 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
         lock.release()
 
 
-def _check_free(workdir: Path, is_run: bool) -> None:
-    """Refuse to write over results that no checkpoint in the workdir accounts for."""
+def check_free(workdir: Path, is_run: bool) -> None:
+    """Refuse to write over results that no checkpoint in the workdir accounts for.
+
+    Of a run with a backup that waits until the backup has been looked for.
+
+    Raises:
+      UserError: there are some.
+    """
     if (workdir / "quarantine").is_dir():
         return  # a run that has lost its checkpoints begins anew
     results = ["summary.json", "report"]
@@ -99,8 +103,8 @@ def backup(workdir: Path, config: Config, images: str) -> Backup | None:
 def check_same(before: Config, now: Config, workdir: Path, has_begun: bool = False) -> None:
     """Refuse to go on with other settings than the run began with.
 
-    ``has_begun`` says that all of it has checkpoints. Then it counts whether it took weights from
-    elsewhere, not where they are: it begins with none again, and the loop compares its teachers'.
+    ``has_begun`` says that all of it has checkpoints. Then it counts whether it has teachers, not
+    where they are: the loop compares their weights with those that it began with.
 
     Raises:
       UserError: names the first setting that differs.
@@ -109,7 +113,8 @@ def check_same(before: Config, now: Config, workdir: Path, has_begun: bool = Fal
     for name, value in _fixed(now).items():
         if name not in old or value == old[name]:
             continue
-        if not (has_begun and name in SOURCES and value and old[name]):
+        moved = has_begun and name == "training.teachers" and value and old[name]
+        if not moved:
             raise UserError(
                 f"{name} is {_said(value)}, but the run in {workdir} began with "
                 f"{_said(old[name])}; use the same value or another --workdir."

@@ -224,6 +224,14 @@ def test_nothing_is_written_behind_a_video_that_is_not_finished(
     rows = read(tmp_path / "out.jsonl")
     assert [row["frame"] for row in rows] == [*range(12), None]
     run(astronaut, *argv)  # now that it is finished
+    # Stopped after the film and before that was noted: it is noted with the next.
+    out, drawn = tmp_path / "drawn.jsonl", tmp_path / "drawn"
+    argv = ("--checkpoint", finished, "--out", out, "--annotate", drawn)
+    run(path, *argv)
+    noted = out.with_name("drawn.jsonl.settings.json")
+    noted.write_text(json.dumps(json.loads(noted.read_text()) | {"unfinished": str(path)}))
+    run(path, *argv)
+    run(astronaut, *argv)
 
 
 def test_originals_are_not_written_over(finished, astronaut, tmp_path, capsys, monkeypatch):

@@ -95,14 +95,19 @@ def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, what):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    if what == "film":
-        monkeypatch.setattr(reel_lib.Film, "close", full)
-    else:
+    class FullFile:
+        """A container that takes frames, and whose end does not fit the disk any more."""
+
+        mux = close = full
+
+    if what == "chart":
         monkeypatch.setattr(reel_lib, "write_bytes_atomic", full)
 
     def make():
         with Reel(tmp_path / "film", CLASSES) as made:
             made.add(seen(0, 0.0))
+            if what == "film":
+                monkeypatch.setattr(made._film, "_file", FullFile())
 
     with pytest.raises(OSError, match="No space left"):
         make()

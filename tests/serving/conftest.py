@@ -135,6 +135,8 @@ def open_page(launch, films):
         "Failed to load resource",
         "WebSocket connection to",
         "The Cross-Origin-Opener-Policy header has been ignored",  # without HTTPS
+        "wasm streaming compile failed: TypeError: Failed to fetch",
+        "falling back to ArrayBuffer instantiation",
     ]
     assert [said for said in complaints if not any(text in said for text in expected)] == []
     assert len(hosts - {""}) == 1

@@ -49,7 +49,7 @@ def archives_of(config, tmp_path, images=None):
 
 
 def lost(folder):
-    """With the machine."""
+    """It is gone."""
     shutil.rmtree(folder)
     return folder
 
@@ -163,6 +163,21 @@ def test_runs_on_other_images_have_archives_of_their_own(tiny_config, tmp_path, 
     assert "other settings or images; this one begins anew" in capsys.readouterr().err
     assert archives_of(config, tmp_path) == before
     assert len(archives_of(config, tmp_path, OTHER_IMAGES)) == 2
+
+
+def test_a_finished_run_that_lost_its_checkpoints_alone_gets_them_back(
+    tiny_config, tmp_path, capsys
+):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    history = run(config, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    lost(tmp_path / "run" / "checkpoints")
+    assert run(config, tmp_path / "run") == history
+    assert "Going on from the backup" in capsys.readouterr().err
+    lost(tmp_path / "run" / "checkpoints")
+    lost(tmp_path / "drive")
+    with pytest.raises(UserError, match=r"holds summary\.json, and no checkpoint"):
+        run(config, tmp_path / "run")
 
 
 def test_runs_that_begin_with_other_weights_have_archives_of_their_own(tiny_config, tmp_path):
