@@ -57,6 +57,8 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
     target = target.resolve()
     with files.reported(target), _emptied(target):
         target.mkdir(parents=True, exist_ok=True)
+        for left in target.glob(f"{MAKING}*"):  # by a process that was killed
+            shutil.rmtree(left)
         with tempfile.TemporaryDirectory(dir=target, prefix=MAKING) as folder:
             fresh = Path(folder) / "page"
             shutil.copytree(PAGE, fresh, ignore=shutil.ignore_patterns(*SERVERS))

@@ -217,10 +217,12 @@ def test_the_folder(folder, checkpoint, package):
     (folder / "files.json").write_text(json.dumps([*listed, "old.js"]))
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    (folder / ".page-killed").mkdir()
     before = (folder / "index.html").stat().st_mtime_ns
     static.write(folder, [checkpoint], package, progress=False)
     assert (folder / "index.html").stat().st_mtime_ns > before
     assert not (folder / "old.js").exists()
+    assert not (folder / ".page-killed").exists()
     assert (folder / ".git" / "HEAD").read_text() == "ref: refs/heads/main"
     assert list(folder.parent.iterdir()) == [folder]
     # A file of the user's is not written over, whatever its name.
