@@ -25,17 +25,9 @@ def figure(content: dict[str, Any]) -> Figure:
     """
     details = content["details"]
     contenders = len(details["contenders"])
-    canvas = Figure(figsize=(11, 5.6 + 0.36 * contenders), layout="constrained")
-    batch = content["batch_size"]
-    canvas.suptitle(
-        f"emotion_jax on {content['device']}: batch {batch}, "
-        f"{details['config']['model']['dtype']}, median of {details['rounds']} rounds in turns, "
-        "bars to the quartiles",
-        x=0.01,
-        ha="left",
-        fontsize=9,
-        color=MUTED,
-    )
+    batch, dtype = content["batch_size"], details["config"]["model"]["dtype"]
+    what = f"emotion_jax on {content['device']}: batch {batch}, {dtype},"
+    canvas = _canvas(5.6 + 0.36 * contenders, what, details["rounds"])
     (training, inference), (steps, share) = canvas.subplots(
         2, 2, height_ratios=[1.6 + 0.36 * contenders, 3.2]
     )
@@ -62,21 +54,21 @@ def side_by_side(content: dict[str, Any]) -> Figure:
       The PNG file's bytes.
     """
     networks = content["networks"]
-    canvas = Figure(figsize=(11, 1.6 + 0.42 * len(networks)), layout="constrained")
-    rounds = content["rounds"]
-    canvas.suptitle(
-        f"{content['device']}: median of {rounds} rounds in turns, bars to the quartiles",
-        x=0.01,
-        ha="left",
-        fontsize=9,
-        color=MUTED,
-    )
+    canvas = _canvas(1.6 + 0.42 * len(networks), f"{content['device']}:", content["rounds"])
     titles = {"train": "Training", "evaluate": "Naming"}
     for axes, (task, title) in zip(canvas.subplots(1, 2), titles.items(), strict=True):
         rates = {name: network[task] for name, network in networks.items()}
         _bars(axes, rates, [BLUE] * len(rates))
         axes.set_title(title)
         axes.set_xlabel("images/s")
+    return canvas
+
+
+def _canvas(height: float, what: str, rounds: int) -> Figure:
+    """An empty figure with what it shows, and how that was measured, above it."""
+    canvas = Figure(figsize=(11, height), layout="constrained")
+    measured = f"median of {rounds} rounds in turns, bars to the quartiles"
+    canvas.suptitle(f"{what} {measured}", x=0.01, ha="left", fontsize=9, color=MUTED)
     return canvas
 
 

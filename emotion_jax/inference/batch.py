@@ -62,25 +62,24 @@ class Batch:
             then nothing was done.
           OSError: the output or a picture cannot be written.
         """
-        names = {one.name for one in inputs}
-        unfinished = self._output.unfinished
+        names, unfinished = {one.name for one in inputs}, self._output.unfinished
         if unfinished in self._output.before.done and unfinished not in names:
             raise UserError(
                 f"{unfinished} is not finished in the output, and its rows stay together: name it "
                 "again as well, or choose another --out."
             )
         targets = places.targets(inputs)
-        todo = []
+        todo, there = [], []
         for one in inputs:
             known = self._output.before.done.get(one.name)
             if known is None or self._is_open(one):
                 todo.append(one)
             else:
+                there.append(one)
                 self.known += 1
                 self._count(known)
         if self._pictures is not None:
-            done = names - {one.name for one in todo}
-            self._check_drawn([one for one in inputs if one.name in done], targets)
+            self._check_drawn(self._pictures, there, targets)
             places.check([self._pictures / targets[one.name] for one in todo], todo, inputs)
         # What was begun comes first: its rows are the last in the output.
         todo.sort(key=lambda one: not self._is_open(one))
@@ -101,10 +100,12 @@ class Batch:
             f"{bad}{known}"
         )
 
-    def _check_drawn(self, known: Sequence[Input], targets: dict[str, PurePath]) -> None:
+    def _check_drawn(
+        self, folder: Path, there: Sequence[Input], targets: dict[str, PurePath]
+    ) -> None:
         """Refuse to leave out pictures of files that are not looked at again."""
-        for one in known:
-            target = Path(str(self._pictures)) / targets[one.name]
+        for one in there:
+            target = folder / targets[one.name]
             place = places.film(target) if one.is_video else places.picture(target)
             if one.name not in self._output.before.failed and not place.exists():
                 raise UserError(

@@ -49,7 +49,7 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
       UserError: something else is at ``target``, it cannot be written, a checkpoint is not there
         or not whole, or something is not installed.
     """
-    check_free(target)
+    before = check_free(target)
     models = {
         name: trained_lib.load(trained_lib.resolve(path)) for name, path in files.named(checkpoints)
     }
@@ -67,7 +67,7 @@ def write(target: Path, checkpoints: Sequence[Path], package: Path | None, progr
             runtime.unpack(archive, fresh / "ort")
             _write_models(fresh, models)
             (fresh / LICENCES).write_text(_licences(), encoding="utf-8")
-            _replace(target, fresh)
+            _replace(target, fresh, before)
 
 
 @contextlib.contextmanager
@@ -102,9 +102,9 @@ def check_free(target: Path) -> set[str]:
         ) from None
 
 
-def _replace(target: Path, fresh: Path) -> None:
-    """Move the page's files to ``target``, from which those of an earlier page go."""
-    before, present, names = check_free(target), _names(target), _names(fresh) | {FILES}
+def _replace(target: Path, fresh: Path, before: set[str]) -> None:
+    """Move the page's files to ``target``, from which those of an earlier page, ``before``, go."""
+    present, names = _names(target), _names(fresh) | {FILES}
     if strangers := sorted(names & present - before):
         raise UserError(f"{target / strangers[0]} is not of the page; move it away.")
     # All that may be there at any moment is in the list: a killed process leaves nothing strange.
