@@ -73,12 +73,11 @@ class Contender:
             "device": name if jax.device_count() == 1 else f"{jax.device_count()} x {name}",
             "platform": self._network.platform,
             "parameters": sum(a.size for a in jax.tree.leaves(self._variables["params"])),
-            "flops_per_image": self._flops_per_image(),
             "peak_flops_per_second": chip and self._mesh.size * chip.peak(self._config.model.dtype),
             "devices": self._mesh.size,
         }
 
-    def _flops_per_image(self) -> float:
+    def flops_per_image(self) -> float:
         """Of the logits, as lax counts, however they are lowered."""
         image = np.zeros((1, *self._shape), np.uint8)
         with lowering.plain():

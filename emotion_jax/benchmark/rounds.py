@@ -4,6 +4,7 @@ A machine's speed drifts, with its clock and with what else it does. Contenders 
 the same drift, so ratios within a round hold where absolute figures do not.
 """
 
+import contextlib
 import math
 import statistics
 import time
@@ -97,6 +98,32 @@ def interleave(
             if number >= 0:
                 rates[name].append(rate)
     return {name: Samples(tuple(values)) for name, values in rates.items()}
+
+
+def compare(
+    blocks: Mapping[str, Block],
+    seconds: float,
+    rounds: int,
+    progress: Callable[[str], None] = lambda name: None,
+    tolerated: Callable[[str], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> dict[str, Samples]:
+    """Steps a second of each block: all are calibrated, then they take turns.
+
+    Args:
+      blocks: by contender.
+      seconds: of a block, at least about.
+      rounds: at least 1.
+      progress: called with a contender's name before its warm-up and its blocks.
+      tolerated: given a contender's name, what its warm-up is run in; one whose failure that
+        swallows is left out.
+    """
+    steps: dict[str, int] = {}
+    for name, block in blocks.items():
+        progress(name)
+        with tolerated(name):
+            steps[name] = calibrate(block, seconds)
+    ready = {name: block for name, block in blocks.items() if name in steps}
+    return interleave(ready, steps, rounds, progress)
 
 
 def ratio(ours: Samples, other: Samples) -> dict[str, Any]:

@@ -61,7 +61,11 @@ def run(
             with _named(name):
                 workers[name] = Worker(OURS, home)
             stack.callback(workers[name].close)
-        about = {name: _ask(name, worker, "describe") for name, worker in workers.items()}
+        about = {
+            name: _ask(name, worker, "describe")
+            | {"flops_per_image": _ask(name, worker, "flops_per_image")}
+            for name, worker in workers.items()
+        }
         train = {name: config.training.batch_size for name, config in configs.items()}
         evaluate = dict.fromkeys(configs, EVALUATE)
         rates = {
@@ -97,11 +101,7 @@ def _rates(
         return lambda steps: _ask(name, workers[name], task, batch=sizes[name], steps=steps)
 
     blocks = {name: block(name) for name in workers}
-    steps = {}
-    for name in blocks:
-        shown(name)
-        steps[name] = rounds.calibrate(blocks[name], seconds)
-    rates = rounds.interleave(blocks, steps, number, shown)
+    rates = rounds.compare(blocks, seconds, number, shown)
     return {name: samples.times(sizes[name]).as_dict() for name, samples in rates.items()}
 
 

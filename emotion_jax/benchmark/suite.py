@@ -65,14 +65,12 @@ class _Bench:
 
     def compare(self, title: str, blocks: dict[str, Block]) -> dict[str, Samples]:
         """Steps a second by contender; one that fails in its warm-up is left out, ours never."""
-        steps: dict[str, int] = {}
-        for name, block in blocks.items():
-            self.shown(f"{title}: {name} warms up")
-            with self.tolerated(name):
-                steps[name] = rounds.calibrate(block, self.options.seconds)
-        ready = {name: block for name, block in blocks.items() if name in steps}
-        return rounds.interleave(
-            ready, steps, self.options.rounds, lambda name: self.shown(f"{title}: {name}")
+        return rounds.compare(
+            blocks,
+            self.options.seconds,
+            self.options.rounds,
+            lambda name: self.shown(f"{title}: {name}"),
+            self.tolerated,
         )
 
     def close(self) -> None:

@@ -33,7 +33,16 @@ PEERS = {
 }
 # After a peer's name: with the allocator's settings that our commands make for themselves.
 TUNED = "+allocator"
-TASKS = ("describe", "train", "evaluate", "matmul", "program", "memory", "end_to_end")
+TASKS = (
+    "describe",
+    "flops_per_image",
+    "train",
+    "evaluate",
+    "matmul",
+    "program",
+    "memory",
+    "end_to_end",
+)
 
 
 def threads() -> int:

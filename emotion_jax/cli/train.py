@@ -75,7 +75,7 @@ def _train_and_report(config: Config, folder: Path, main: bool) -> None:
 
     def on_epoch(rows: Sequence[dict[str, Any]]) -> None:
         if main:
-            summary.write_curves(folder, rows)
+            summary.write_curves(folder, rows, config)
 
     with workdir.opened(folder, config):
         if config.data.dir is None:

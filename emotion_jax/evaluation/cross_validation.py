@@ -91,7 +91,10 @@ def _run(fold: Fold, place: Path) -> Result:
     """Train the fold, or go on, and predict what it has held out."""
     with workdir.opened(place, fold.config):
         loop.train(
-            fold.config, place, fold.data, lambda history: summary.write_curves(place, history)
+            fold.config,
+            place,
+            fold.data,
+            lambda history: summary.write_curves(place, history, fold.config),
         )
         best = trained_lib.load(trained_lib.resolve(place))
         result = evaluate(best, fold.held_out, progress=fold.config.logging.progress)

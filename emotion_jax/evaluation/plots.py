@@ -6,7 +6,7 @@ Colours: Okabe and Ito (2008), distinguishable with every common colour blindnes
 import functools
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from emotion_jax.training import selection
 
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 INK, MUTED, GRID = "#1b2430", "#667085", "#e4e7ec"
@@ -113,12 +115,12 @@ def _cell(axes: Axes, row: int, column: int, count: int, share: float, ink: str)
 
 
 @png
-def curves(history: Sequence[dict[str, Any]]) -> Figure:
+def curves(history: Sequence[dict[str, Any]], rule: str = selection.BEST) -> Figure:
     """Loss, accuracy, macro precision and recall, and the learning rate by epoch.
 
     Args:
-      history: rows of metrics.jsonl; a value that is missing or None leaves a gap. The best epoch
-        is that of checkpoint selection: validation accuracy, then loss, then the older.
+      history: rows of metrics.jsonl; a value that is missing or None leaves a gap.
+      rule: by which an epoch is chosen (``selection.RULES``); that epoch is marked.
 
     Returns:
       The PNG file's bytes.
@@ -143,7 +145,9 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (accuracy, macro):
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _mark_best(epoch, column("val_accuracy"), column("val_loss"), panels)
+    validated = [row for row in history if None not in map(row.get, ("val_accuracy", "val_loss"))]
+    if validated:
+        _mark(selection.chosen(validated, rule), panels)
     for axes in (loss, accuracy, macro):
         axes.legend()
     return figure
@@ -155,23 +159,18 @@ def _column(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def _mark_best(
-    epoch: np.ndarray, accuracy: np.ndarray, loss: np.ndarray, panels: np.ndarray
-) -> None:
-    validated = np.flatnonzero(np.isfinite(accuracy))
-    if not len(validated):
-        return
-    best = min(validated, key=lambda i: (-accuracy[i], loss[i], i))
+def _mark(chosen: Mapping[str, Any], panels: np.ndarray) -> None:
+    epoch, accuracy = chosen["epoch"], chosen["val_accuracy"]
     for axes in panels.flat:
-        axes.axvline(epoch[best], color=MUTED, linestyle="--", linewidth=1)
+        axes.axvline(epoch, color=MUTED, linestyle="--", linewidth=1)
     panels[0, 1].plot(
-        epoch[best],
-        accuracy[best],
+        epoch,
+        accuracy,
         "*",
         color=ORANGE,
         markersize=13,
         markeredgecolor="white",
-        label=f"Best: {accuracy[best]:.1%} at epoch {epoch[best]:g}",
+        label=f"Chosen: {accuracy:.1%} at epoch {epoch:g}",
     )
 
 

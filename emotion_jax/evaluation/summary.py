@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from emotion_jax import files
+from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset
 from emotion_jax.evaluation import plots
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.training import multihost
 from emotion_jax.training import trained as trained_lib
 from emotion_jax.training.conformal import fit_thresholds
+from emotion_jax.training.selection import RULES
 
 
 def finish(
@@ -46,7 +48,7 @@ def finish(
         return ""
     reported = results["test" if data.test is not None else "val"]
     reported.write(workdir / "report")
-    write_curves(workdir, history)
+    write_curves(workdir, history, best.config)
     seconds = best.description["seconds"]
     rates = [row["images_per_second"] for row in history]
     summary = {
@@ -67,11 +69,12 @@ def finish(
     )
 
 
-def write_curves(workdir: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Draw curves.png.
+def write_curves(workdir: Path, history: Sequence[dict[str, Any]], config: Config) -> None:
+    """Draw curves.png of a run with this configuration.
 
     Raises:
       UserError: it cannot be written.
     """
     with files.reported(workdir):
-        files.write_bytes_atomic(workdir / "curves.png", plots.curves(history))
+        rule = RULES[config.training.selection]
+        files.write_bytes_atomic(workdir / "curves.png", plots.curves(history, rule))

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,24 @@ def test_calibration_fills_a_block_after_two_steps_that_do_not_count(step, secon
     assert asked[:2] == [1, 1]
     assert steps * step >= 0.999 * seconds
     assert steps == 1 or (steps - 1) * step < 1.001 * seconds
+
+
+def test_who_fails_in_the_warm_up_is_left_out_where_that_is_tolerated(monkeypatch):
+    monkeypatch.setattr(rounds.time, "sleep", lambda seconds: None)
+
+    def fails(steps):
+        raise ZeroDivisionError
+
+    blocks = {"slow": lambda steps: 2.0 * steps, "broken": fails, "fast": lambda steps: 1.0 * steps}
+    rates = rounds.compare(
+        blocks, 1.0, 3, tolerated=lambda name: contextlib.suppress(ZeroDivisionError)
+    )
+    assert {name: samples.values for name, samples in rates.items()} == {
+        "slow": (0.5, 0.5, 0.5),
+        "fast": (1.0, 1.0, 1.0),
+    }
+    with pytest.raises(ZeroDivisionError):
+        rounds.compare(blocks, 1.0, 3)
 
 
 def test_a_median_with_its_spread():

@@ -22,7 +22,9 @@ class Worker:
             raise pool.Failed("XlaRuntimeError: out of memory")
         width = self.model.widths[0]
         if task == "describe":
-            return {"device": "cpu", "parameters": 1000 * width, "flops_per_image": 1e9 * width}
+            return {"device": "cpu", "parameters": 1000 * width}
+        if task == "flops_per_image":
+            return 1e9 * width
         return 0.01 * width * arguments["steps"] * arguments["batch"]
 
     def close(self):
@@ -69,8 +71,7 @@ def test_a_backend_that_tells_no_flops(run, monkeypatch):
     ask = Worker.ask
 
     def silent(self, task, **arguments):
-        answer = ask(self, task, **arguments)
-        return answer | {"flops_per_image": float("nan")} if task == "describe" else answer
+        return float("nan") if task == "flops_per_image" else ask(self, task, **arguments)
 
     monkeypatch.setattr(Worker, "ask", silent)
     content = run()

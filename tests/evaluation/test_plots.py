@@ -3,10 +3,12 @@ import io
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from emotion_jax.evaluation import calibration, calibration_plots, plots
 from emotion_jax.evaluation.metrics import Bin
+from emotion_jax.training import selection
 
 FACES = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
 BINS = [Bin(0.35, 0.5, 10), Bin(0.6, 0.6, 10), Bin(0.98, 0.7, 9)]
@@ -66,19 +68,22 @@ def test_curves(history):
     assert opened(plots.curves(history)).size == (1575, 1050)
 
 
-def test_best_epoch_is_that_of_checkpoint_selection():
-    from matplotlib.figure import Figure
-
-    def marked(rows):
-        panels = Figure().subplots(2, 2)
-        column = [np.array([r[k] for r in rows]) for k in ("epoch", "val_accuracy", "val_loss")]
-        plots._mark_best(*column, panels)
-        return [line.get_label() for line in panels[0, 1].lines][-1]
-
+def test_the_marked_epoch_is_that_of_checkpoint_selection(monkeypatch):
+    marked = []
+    monkeypatch.setattr(plots, "_mark", lambda chosen, panels: marked.append(chosen["epoch"]))
     rows = [row(1, val_accuracy=0.6), row(2, val_accuracy=0.7), row(3, val_accuracy=0.7)]
-    assert marked(rows) == "Best: 70.0% at epoch 2"
+    rows.append(row(4, val_accuracy=0.65))
+    plots.curves(rows)
+    plots.curves(rows, selection.RULES["last"])
     rows[2]["val_loss"] = 0.4
-    assert marked(rows) == "Best: 70.0% at epoch 3"
+    plots.curves(rows)
+    assert marked == [2, 4, 3]
+
+
+def test_the_chosen_epoch_is_named_by_what_it_has():
+    panels = Figure().subplots(2, 2)
+    plots._mark(row(3, val_accuracy=0.7), panels)
+    assert [line.get_label() for line in panels[0, 1].lines][-1] == "Chosen: 70.0% at epoch 3"
 
 
 def test_bytes_depend_on_the_data_alone():

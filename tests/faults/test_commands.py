@@ -114,7 +114,7 @@ def test_a_read_only_mount(home, command, small_disk):
 
 
 def test_a_workdir_that_vanishes_while_it_trains(command, tmp_path, monkeypatch):
-    def vanish(workdir, rows):
+    def vanish(workdir, rows, _):
         while not (workdir / "checkpoints" / str(rows[-1]["step"])).is_dir():
             time.sleep(0.01)  # Orbax would make the folders that it is writing to again
         workdir.rename(tmp_path / "away")
