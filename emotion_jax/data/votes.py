@@ -26,6 +26,8 @@ EMOTIONS = {
     "contempt": "contempt",
 }
 COLUMNS = (*EMOTIONS, "unknown", "not_face")
+# What two of them are called in FER+'s own file, fer2013new.csv.
+NAMES = {"Image name": "image", "NF": "not_face"}
 CLASSES = tuple(sorted(EMOTIONS.values()))
 RULE = "FER+ majority: single votes dropped, then more than half of the votes"
 MOST = 3  # emotions that an image may show
@@ -97,7 +99,10 @@ class Table(NamedTuple):
 
 
 def read(path: Path) -> Table:
-    """Read a file of votes.
+    """Read a file of votes, or FER+'s own, ``fer2013new.csv``.
+
+    The rows of that one are those of ``fer2013.csv``, so each is found by its number, as the images
+    of that table are called (``fer2013.write_tree``), and by the name that it may give.
 
     Raises:
       UserError: the file cannot be read, or has other columns.
@@ -105,11 +110,18 @@ def read(path: Path) -> Table:
     try:
         data = path.read_bytes()
         rows = csv.DictReader(data.decode("utf-8-sig").splitlines())
-        if missing := {"image", *COLUMNS} - set(rows.fieldnames or ()):
+        given = list(rows.fieldnames or ())
+        rows.fieldnames = [NAMES.get(name, name) for name in given]
+        if missing := {"image", *COLUMNS} - set(rows.fieldnames):
             raise UserError(
                 f"{path} has no column {listed(sorted(missing))}; see docs/accuracy.md."
             )
-        table = {row["image"]: tuple(int(row[name]) for name in COLUMNS) for row in rows}
+        table: dict[str, tuple[int, ...]] = {}
+        for number, row in enumerate(rows):
+            name = row["image"]
+            own = "Image name" in given
+            names = (f"{number:05d}", PurePosixPath(name).stem) if own else (name,)
+            table |= dict.fromkeys(names, tuple(int(row[column]) for column in COLUMNS))
         return Table(table, sha256(data).hexdigest())
     except OSError as error:
         raise UserError(f"Cannot read the votes {path}: {error.strerror}.") from None

@@ -121,6 +121,29 @@ def test_relabel(tmp_path):
     assert with_contempt.labels.tolist() == [2, 1, 0]
 
 
+def test_the_file_that_came_with_fer_plus(tmp_path):
+    table = tmp_path / "fer2013new.csv"
+    table.write_text(
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,"
+        "unknown,NF\n"
+        "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0\nTraining,,0,0,0,0,0,0,0,0,0,10\n"
+        "PublicTest,fer0000002.png,0,9,0,0,0,0,0,0,1,0\n"
+    )
+    read = votes.read(table)
+    assert read.of("train/angry/fer0000000.png") == (4, 0, 0, 1, 3, 2, 0, 0, 0, 0)
+    assert read.of("train/angry/00000.png") == read.of("x/fer0000000.png")
+    assert read.of("train/sad/00001.png") == (0,) * 9 + (10,)
+    assert read.of("test/happy/00002.png") == (0, 9, 0, 0, 0, 0, 0, 0, 1, 0)
+    assert read.of("train/sad/fer0000001.png") is None
+    assert read.of("train/sad/.png") is None
+
+
+def test_names_with_dots(tmp_path):
+    table = tmp_path / "votes.csv"
+    table.write_text(HEADER + "a.1,9,0,0,0,0,0,0,0,0,1\n")
+    assert votes.read(table).of("train/sad/a.1.png") == (9, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
