@@ -20,7 +20,7 @@ class Card:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step), one step's directory, a .safetensors file, or the name of weights
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of weights
     in the package."""
     report: tuple[Path, ...] = ()
     """One or more folders that scripts/evaluate.py has written for this checkpoint."""

@@ -24,7 +24,7 @@ class Export:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step), one step's directory, or weights by their file or name."""
+    """A workdir (its chosen step), one step's directory, or weights by their file or name."""
     format: Literal["onnx", "stablehlo", "safetensors"]
     """onnx: ONNX Runtime, browsers, phones; stablehlo: JAX without this package; safetensors: the
     arrays and their description."""

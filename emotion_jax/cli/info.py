@@ -19,7 +19,7 @@ class Info:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its best step), one step's directory, a .safetensors file, or the name of weights
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of weights
     in the package."""
     json: bool = False
     """All of it as JSON."""

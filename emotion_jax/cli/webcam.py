@@ -30,7 +30,7 @@ class Webcam:
     """The command's arguments."""
 
     checkpoint: tuple[Path, ...] = (Path("ferplus"),)
-    """Workdirs (their best steps), steps' directories, or names of shipped weights; the page
+    """Workdirs (their chosen steps), steps' directories, files, or names of shipped weights; the page
     offers all of them and starts with the first."""
     port: int = 8000
     """0: any that is free."""
