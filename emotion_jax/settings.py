@@ -159,8 +159,9 @@ class TrainingSettings(Settings):
     cutmix: float = Field(0.0, ge=0.0)
     """The same of CutMix."""
     init_from: str = ""
-    """Begin with the weights of this checkpoint (a workdir, a step's directory, a .safetensors file,
-    or a name of shipped weights); its last layer is taken if the classes are the same. Empty: random weights."""
+    """Begin with the weights of this checkpoint (a workdir, a step's directory, a .safetensors
+    file, or a name of shipped weights); its last layer is taken if the classes are the same. Empty:
+    random weights."""
     frozen_epochs: float = Field(0.0, ge=0.0)
     """Epochs for which only the last layer learns."""
     teachers: tuple[str, ...] = ()

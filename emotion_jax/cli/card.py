@@ -20,8 +20,8 @@ class Card:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of weights
-    in the package."""
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of
+    weights in the package."""
     report: tuple[Path, ...] = ()
     """One or more folders that scripts/evaluate.py has written for this checkpoint."""
     out: Path | None = None

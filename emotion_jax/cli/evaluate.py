@@ -21,8 +21,8 @@ class Evaluate:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of weights
-    in the package."""
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of
+    weights in the package."""
     data: Path | None = None
     """Folder with <split>/<class>/ or with class folders directly inside, or an archive of it;
     default: the data of the run."""

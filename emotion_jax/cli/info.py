@@ -19,8 +19,8 @@ class Info:
     """The command's arguments."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of weights
-    in the package."""
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of
+    weights in the package."""
     json: bool = False
     """All of it as JSON."""
 

@@ -27,8 +27,8 @@ class Predict:
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")]
     """Images, videos, and folders of them (and their folders)."""
     checkpoint: Path = Path("ferplus")
-    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of shipped
-    weights."""
+    """A workdir (its chosen step), one step's directory, a .safetensors file, or the name of
+    shipped weights."""
     out: Path | None = None
     """FILE.jsonl or FILE.csv; what it holds already is not done again. Default: JSON lines on
     standard output."""

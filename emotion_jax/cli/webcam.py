@@ -30,8 +30,8 @@ class Webcam:
     """The command's arguments."""
 
     checkpoint: tuple[Path, ...] = (Path("ferplus"),)
-    """Workdirs (their chosen steps), steps' directories, files, or names of shipped weights; the page
-    offers all of them and starts with the first."""
+    """Workdirs (their chosen steps), steps' directories, files, or names of shipped weights; the
+    page offers all of them and starts with the first."""
     port: int = 8000
     """0: any that is free."""
     host: str = "127.0.0.1"
