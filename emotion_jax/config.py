@@ -144,15 +144,18 @@ def _sentence(error: pydantic.ValidationError) -> str:
     return f"{where}: {first['msg'].removeprefix(_PREFIX)} (got {first['input']!r})"
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Plain values by dotted name, e.g. ``{"training.batch_size": 64, ...}``."""
+def flatten(config: Config, exclude_defaults: bool = False) -> dict[str, Any]:
+    """Plain values by dotted name, e.g. ``{"training.batch_size": 64, ...}``.
+
+    With ``exclude_defaults``, of the settings that are not the default.
+    """
 
     def walk(prefix: str, node: Any) -> dict[str, Any]:
         if not isinstance(node, dict):
             return {prefix: node}
         return {k: v for key, sub in node.items() for k, v in walk(f"{prefix}.{key}", sub).items()}
 
-    tree = config.model_dump(mode="json")
+    tree = config.model_dump(mode="json", exclude_defaults=exclude_defaults)
     return {k: v for key, sub in tree.items() for k, v in walk(key, sub).items()}
 
 

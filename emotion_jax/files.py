@@ -3,11 +3,19 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emotion_jax.errors import UserError
+
+_LITTER = re.compile(r"\.DS_Store|\._.*|desktop\.ini|Thumbs\.db|\.directory", re.IGNORECASE)
+
+
+def is_litter(path: str) -> bool:
+    """Whether file managers and network drives leave files of this name where they look."""
+    return _LITTER.fullmatch(os.path.basename(path)) is not None
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
@@ -32,7 +40,8 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
 def remove_temporary(folder: Path) -> None:
     """Delete what killed processes have left of their atomic writes; no other may be writing."""
     for path in folder.glob("." + "[0-9a-f]" * 16 + ".tmp"):
-        path.unlink(missing_ok=True)
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

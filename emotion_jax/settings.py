@@ -179,7 +179,8 @@ class TrainingSettings(Settings):
     """The step that is reported on and used: the best by validation accuracy, or the last epoch's.
     """
     patience: int = Field(0, ge=0)
-    """Stop after this many epochs without a better validation accuracy; 0: never."""
+    """Stop after this many epochs without a better one (by validation accuracy, then loss); 0:
+    never."""
     keep_latest: int = Field(2, ge=1)
     """Newest checkpoints kept."""
     keep_best: int = Field(2, ge=1)

@@ -80,3 +80,16 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     files.remove_temporary(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
     files.remove_temporary(tmp_path / "none")
+
+
+def test_a_folder_of_a_temporary_files_name_is_left_alone(tmp_path):
+    folder = tmp_path / f".{'0a' * 8}.tmp"
+    folder.mkdir()
+    files.remove_temporary(tmp_path)
+    assert folder.is_dir()
+
+
+def test_litter_is_known_by_its_name_alone():
+    litter = (".DS_Store", "model/d/._a", "model/desktop.ini", "Thumbs.db", "model/.directory")
+    ours = (".hidden", ".zarray", "._a/b", "model/a.ini", "manifest.json", "x.DS_Store")
+    assert [name for name in (*litter, *ours) if files.is_litter(name)] == list(litter)

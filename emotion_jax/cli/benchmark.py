@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ Example: python scripts/benchmark.py --peers torch,keras,onnxruntime --json benc
   --rounds N           turns in each comparison; 5 by default
   --seconds S          of each turn, at least about; 1 by default
   --json FILE          the figures, and a picture of them beside it (.png)
-  --out DIR            runs/benchmark by default: benchmark.json and benchmark.png, without --json
+  --out DIR            runs/benchmark by default: where they go without --json, as benchmark.json
+                       (side_by_side.json of --configs, compiled.json of --compile-for)
   --configs FILES      e.g. configs/vgg.toml,configs/resnet.toml: instead of all that, the networks
                        of these side by side, in batches of 128 without --batch-size: parameters,
                        arithmetic, images a second
@@ -93,10 +96,11 @@ def parse(argv: Sequence[str]) -> tuple[Config, Benchmark]:
     if not 0 < seconds <= 600:
         raise UserError(f"--seconds is {seconds:g}; use more than 0 and at most 600.")
     folder = given.out or Path("runs/benchmark")
-    file = given.json or folder / "benchmark.json"
     names = [name.strip() for name in (given.configs or "").split(",") if name.strip()]
     if names and (given.config or given.peers or given.compile_for):
         raise UserError("--configs goes with none of --config, --peers and --compile-for.")
+    mode = "side_by_side" if names else "compiled" if given.compile_for else "benchmark"
+    file = given.json or folder / f"{mode}.json"
     alike = ["--batch-size", str(BATCH), *argv, "--config"]
     labels = files.named([Path(name.removesuffix(".toml")) for name in names])
     configs = {
@@ -114,8 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _benchmark(config: Config, args: Benchmark) -> None:
-    with files.reported(args.json):  # now, not after minutes
-        args.json.parent.mkdir(parents=True, exist_ok=True)
+    _check_free(args.json, has_picture=not args.compile_for)
     if args.compile_for:
         _compile_for(config, args)
         return
@@ -131,7 +134,30 @@ def _benchmark(config: Config, args: Benchmark) -> None:
         print("No --data was given: the end-to-end figure is of the synthetic faces.")
     options = suite.Options(peers, args.rounds, args.seconds, TRAIN, config.logging.progress)
     content = suite.run(config, options)
-    _write(args.json, content, plots.figure(content), table(content))
+    _write(args.json, content, plots.figure, table(content))
+
+
+def _check_free(path: Path, has_picture: bool) -> None:
+    """See before minutes of work, not after, that the figures can be written; nothing stays there.
+
+    Raises:
+      UserError: they cannot, or a picture would be lost that this program has not drawn.
+    """
+    from emotion_jax.inference import annotate
+
+    with files.reported(path):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file to --json.")
+        beside = path.with_suffix(".png")
+        if has_picture and beside == path:
+            raise UserError(f"--json is {path}, where the picture goes; let it end with .json.")
+        if has_picture and os.path.lexists(beside) and not annotate.is_ours(beside):
+            raise UserError(
+                f"{beside} is there already and has no mark of this program; move it away or give "
+                "--json another name."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def _compile_for(config: Config, args: Benchmark) -> None:
@@ -150,15 +176,20 @@ def _side_by_side(args: Benchmark, progress: bool) -> None:
     from emotion_jax.benchmark import plots, side_by_side
 
     content = side_by_side.run(args.configs, args.rounds, args.seconds, progress)
-    _write(args.json, content, plots.side_by_side(content), side_by_side.table(content))
+    _write(args.json, content, plots.side_by_side, side_by_side.table(content))
 
 
-def _write(path: Path, content: dict[str, Any], picture: bytes, table: str) -> None:
+def _write(
+    path: Path, content: dict[str, Any], draw: Callable[[dict[str, Any]], bytes], table: str
+) -> None:
+    from emotion_jax.inference import annotate
+
+    print(f"{table}\n", flush=True)  # first of all: whatever fails below, the figures are known
     _write_json(path, content)
     beside = path.with_suffix(".png")
     with files.reported(beside):
-        files.write_bytes_atomic(beside, picture)
-    print(f"{table}\n\nFigures: {path}\nPicture: {beside}")
+        files.write_bytes_atomic(beside, annotate.marked_png(draw(content)))
+    print(f"Figures: {path}\nPicture: {beside}")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

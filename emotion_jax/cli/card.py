@@ -48,6 +48,8 @@ def _card(args: Card) -> None:
     from emotion_jax.evaluation import card
     from emotion_jax.training import trained
 
+    if args.out is not None and args.out.is_dir():
+        raise UserError(f"{args.out} is a folder; give the name of a file to --out.")
     model = trained.load(trained.resolve(args.checkpoint))
     reports = []
     for folder in args.report:

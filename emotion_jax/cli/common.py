@@ -128,6 +128,21 @@ def config_file(path: Path) -> Path:
     )
 
 
+def utf8(path: Path) -> Path:
+    """``path``, of which a library that takes no other names will be told.
+
+    Raises:
+      UserError: its name, or that of a folder that it lies in, is not UTF-8.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path.absolute()}: a name that is not valid UTF-8; choose another place."
+        ) from None
+    return path
+
+
 def run(work: Callable[[], None]) -> None:
     """Do a command's work.
 
@@ -139,6 +154,9 @@ def run(work: Callable[[], None]) -> None:
     # TensorFlow's start-up lines would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        # Files' names need not be UTF-8, nor need a terminal have the letters of a class.
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is none
+            sys.stdout.reconfigure(errors="backslashreplace")
         with signals.raised():
             work()
             sys.stdout.flush()

@@ -50,7 +50,7 @@ def _cross_validate(argv: Sequence[str]) -> None:
     from emotion_jax.training import compilation
 
     with compilation.cached(config_lib.cache_dir() / "xla"):
-        _run(config, values.workdir or Path("runs") / f"{name}_cv", asked)
+        _run(config, common.utf8(values.workdir or Path("runs") / f"{name}_cv"), asked)
 
 
 def _run(config: Config, folder: Path, asked: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Evaluate a checkpoint on a split."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from emotion_jax.cli import common
-from emotion_jax.config import DataSettings, cache_dir
+from emotion_jax.config import cache_dir
 
 DESCRIPTION = """Evaluate a checkpoint: scikit-learn's metrics, predictions, figures, a page.
 
@@ -70,7 +71,9 @@ def _evaluate(args: Evaluate) -> None:
         settings = model.config.data
         table = args.votes
         if args.data is not None:
-            settings = DataSettings(**dict(settings) | {"dir": args.data, "stage_to": None})
+            # Unchecked: unlike a run's, the folder's name goes into no file that must be UTF-8.
+            place = Path(os.path.expanduser(args.data))
+            settings = settings.model_copy(update={"dir": place, "stage_to": None})
         else:
             table = table or settings.votes
         if settings.dir is None:

@@ -52,7 +52,7 @@ def _export(args: Export) -> None:
     from emotion_jax.export import export
     from emotion_jax.training import compilation, trained
 
-    export.check_free(args.out, args.format)
+    export.check_free(common.utf8(args.out) if args.format == "onnx" else args.out, args.format)
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
         update = {"dir": args.data, "stage_to": None}

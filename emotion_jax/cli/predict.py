@@ -1,7 +1,6 @@
 """Name the expressions of the faces in images, folders and videos."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +89,7 @@ def _predict(args: Predict) -> None:
     if not batch.read:
         raise UserError(f"None of the {len(inputs)} files could be read; the rows say why.")
     if args.out is not None:
-        out = os.fsencode(args.out).decode("utf-8", "backslashreplace")
-        encoding = sys.stdout.encoding or "utf-8"
-        print(f"{batch.summary()}: {out.encode(encoding, 'backslashreplace').decode(encoding)}")
+        print(f"{batch.summary()}: {args.out}")
 
 
 def _settings(args: Predict, detector: str, trained: "Trained") -> dict[str, Any]:

@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         argv, DEFAULT, PROG, DESCRIPTION, {"--workdir": Path}, {"--data": "--data.dir"}
     )
     name = values.config.stem if values.config else "synthetic"
-    return config, values.workdir or Path("runs") / name
+    return config, common.utf8(values.workdir or Path("runs") / name)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,6 +20,8 @@ TURNS = {  # EXIF orientation -> what makes the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Where Pillow looks for an orientation.
+TAGS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 CONVENTION = "the whole image, orientation by EXIF, resized to a square"
 
 
@@ -132,7 +134,12 @@ def _upright(image: Image.Image) -> Image.Image:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF, whole pixels
         return image
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for tag in TAGS:  # they came along, and whoever takes the image next would turn it again
+        turned.info.pop(tag, None)
+    return turned
 
 
 def _unknown(data: bytes, extension: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emotion_jax.data.fer2013 import SPLITS
 from emotion_jax.errors import UserError, listed
 
 # Column of the file -> class.
@@ -86,7 +87,8 @@ class Table(NamedTuple):
     """A file of votes.
 
     Attributes:
-      votes: file stem of an image -> ten counts, in the order of ``COLUMNS``.
+      votes: file stem of an image, or its split and stem with a slash between -> ten counts, in
+        the order of ``COLUMNS``.
       digest: SHA-256 hex of the file.
     """
 
@@ -95,14 +97,32 @@ class Table(NamedTuple):
 
     def of(self, path: str) -> tuple[int, ...] | None:
         """The votes on the image at ``path``; None where it has no row."""
-        return self.votes.get(PurePosixPath(path).stem)
+        split, stem = PurePosixPath(path).parts[0], PurePosixPath(path).stem
+        return self.votes.get(stem) or self.votes.get(f"{split}/{stem}")
+
+    def of_each(self, paths: Sequence[str]) -> list[tuple[int, ...] | None]:
+        """The votes on the images of a split.
+
+        Raises:
+          UserError: images that have a row are called the same.
+        """
+        found = [self.of(path) for path in paths]
+        by_stem: dict[str, str] = {}
+        for path, counts in zip(paths, found, strict=True):
+            other = by_stem.setdefault(PurePosixPath(path).stem, path)
+            if counts is not None and other != path:
+                raise UserError(
+                    f"The votes know images by their names, and {other} and {path} are called the "
+                    "same; use the names of the table, or fer2013.csv itself."
+                )
+        return found
 
 
 def read(path: Path) -> Table:
     """Read a file of votes, or FER+'s own, ``fer2013new.csv``.
 
-    The rows of that one are those of ``fer2013.csv``, so each is found by its number, as the images
-    of that table are called (``fer2013.write_tree``), and by the name that it may give.
+    The rows of that one are those of ``fer2013.csv``, so each is found by its split and number, as
+    the images of that table are called (``fer2013.write_tree``), and by the name that it may give.
 
     Raises:
       UserError: the file cannot be read, or has other columns.
@@ -120,7 +140,8 @@ def read(path: Path) -> Table:
         for number, row in enumerate(rows):
             name = row["image"]
             own = "Image name" in given
-            names = (f"{number:05d}", PurePosixPath(name).stem) if own else (name,)
+            numbered = f"{SPLITS.get(row.get('Usage', ''), '')}/{number:05d}"
+            names = (numbered, PurePosixPath(name).stem) if own else (name,)
             table |= dict.fromkeys(names, tuple(int(row[column]) for column in COLUMNS))
         return Table(table, sha256(data).hexdigest())
     except OSError as error:
@@ -142,8 +163,11 @@ def majorities(
     Returns:
       The numbers of the images that have a label, int64 [m]; their labels, int32 [m]; and, for the
       protocol, the rule and how many were left out by reason.
+
+    Raises:
+      UserError: images are called the same.
     """
-    votes = [table.of(path) for path in paths]
+    votes = table.of_each(paths)
     chosen = ["no row" if counts is None else majority(counts) for counts in votes]
     kept = [i for i, name in enumerate(chosen) if name in classes]
     labels = np.array([classes.index(str(chosen[i])) for i in kept], np.int32)
@@ -156,7 +180,10 @@ def distributions(table: Table, paths: Sequence[str]) -> tuple[np.ndarray, np.nd
 
     Returns:
       The numbers of the images that have one, int64 [m], and float32 [m, 8].
+
+    Raises:
+      UserError: images are called the same.
     """
-    found = [None if (counts := table.of(path)) is None else distribution(counts) for path in paths]
+    found = [None if votes is None else distribution(votes) for votes in table.of_each(paths)]
     kept = [i for i, shares in enumerate(found) if shares is not None]
     return np.array(kept, int), np.array([found[i] for i in kept], np.float32).reshape(-1, 8)

@@ -26,12 +26,13 @@ from tqdm.auto import tqdm
 from emotion_jax import files
 from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset
+from emotion_jax.errors import UserError
 from emotion_jax.evaluation import fold_plots, pooled, report, scheme_file, summary
 from emotion_jax.evaluation import folds as folds_lib
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.evaluation.folds import Fold, Scheme
 from emotion_jax.evaluation.pooled import Result
-from emotion_jax.training import loop, workdir
+from emotion_jax.training import ancestry, loop, saved, workdir
 from emotion_jax.training import trained as trained_lib
 
 ABOUT = ("step", "epoch", "seconds")
@@ -65,6 +66,9 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
         )
     folds = folds_lib.cut(config, whole, groups, scheme)
     scheme_file.note(folder, scheme, whole.fingerprint, [f.data.fingerprint for f in folds])
+    _check_held_out(
+        config, [fold for fold in folds if not saved.steps(folder / fold.name / "checkpoints")]
+    )
     results = []
     with tqdm(total=len(folds), desc="folds", unit="fold", disable=not progress) as bar:
         for fold in folds:
@@ -85,6 +89,33 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
     }
     _write(folder, content, results, whole)
     return content
+
+
+def _check_held_out(config: Config, folds: Sequence[Fold]) -> None:
+    """Refuse to begin with, or to learn from, a network that has seen what is held out from it.
+
+    Raises:
+      UserError: there is one; names the setting.
+    """
+    training = config.training
+    first = [("training.init_from", training.init_from)] if training.init_from and folds else []
+    taught = [("training.teachers", name) for name in training.teachers if folds]
+    for setting, name in first + taught:
+        model = trained_lib.load(trained_lib.resolve(Path(name)))
+        for fold in folds:
+            if seen := ancestry.seen(model, fold.held_out):
+                raise UserError(
+                    f"{setting}: {name} has learnt from, or was chosen by, {seen:,} of the "
+                    f"{len(fold.held_out):,} images that fold {fold.number} holds out, so they "
+                    "would not be held out from it; leave the setting out, or name weights of "
+                    "other images."
+                )
+        if not ancestry.comparable([model], config.data.image_size):
+            print(
+                f"{setting}: {name} is of another image size, so whether it has seen what the "
+                "folds hold out cannot be told.",
+                file=sys.stderr,
+            )
 
 
 def _run(fold: Fold, place: Path) -> Result:

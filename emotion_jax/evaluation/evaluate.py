@@ -79,9 +79,8 @@ def evaluate(
     logs, sums = predict_lib.predict(predict_fn, variables, split, batch_size, mesh, title)
     probs = np.exp(logs.astype(np.float64))
     probs /= probs.sum(axis=1, keepdims=True)
-    content = metrics.compute(
-        split.labels, probs, trained.classes, trained.train_hashes, split.hashes
-    )
+    seen = trained.train_hashes if trained.description.get("seen_complete", True) else None
+    content = metrics.compute(split.labels, probs, trained.classes, seen, split.hashes)
     if thresholds is None and not tta:
         thresholds = trained.description.get("conformal")
     # Of several views the mean was taken after the scaling: it cannot be undone.

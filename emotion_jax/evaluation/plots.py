@@ -174,7 +174,7 @@ def _mark(chosen: Mapping[str, Any], panels: np.ndarray) -> None:
     )
 
 
-def label(name: str) -> str:
-    """A class name that fits an axis and that the font library takes."""
+def label(name: str, limit: int = 18) -> str:
+    """A name in one line, of so many characters at most, that the font library takes."""
     shown = " ".join(name.encode("utf-8", "replace").decode().split())
-    return shown if len(shown) <= 18 else f"{shown[:17]}…"
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

@@ -123,7 +123,7 @@ def check_free(out: Path, name: str) -> None:
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A folder on the same disk that is gone afterwards."""
-    folder = out.parent / f".{secrets.token_hex(8)}.tmp"
+    folder = out.parent / f".export-{secrets.token_hex(8)}"
     with files.reported(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()

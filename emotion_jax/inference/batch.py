@@ -68,7 +68,7 @@ class Batch:
                 f"{unfinished} is not finished in the output, and its rows stay together: name it "
                 "again as well, or choose another --out."
             )
-        targets = places.targets(inputs)
+        targets = places.targets([one for one in inputs if one.error is None])
         todo, there = [], []
         for one in inputs:
             known = self._output.before.done.get(one.name)
@@ -79,8 +79,9 @@ class Batch:
                 self.known += 1
                 self._count(known)
         if self._pictures is not None:
+            there, drawn = ([one for one in some if one.name in targets] for some in (there, todo))
             self._check_drawn(self._pictures, there, targets)
-            places.check([self._pictures / targets[one.name] for one in todo], todo, inputs)
+            places.check([self._pictures / targets[one.name] for one in drawn], drawn, inputs)
         # What was begun comes first: its rows are the last in the output.
         todo.sort(key=lambda one: not self._is_open(one))
         for is_video, group in itertools.groupby(todo, lambda one: one.is_video):
@@ -119,9 +120,9 @@ class Batch:
         return one.is_video and bool(last) and last[0]["path"] == one.name
 
     def _images(self, inputs: Sequence[Input], targets: dict[str, PurePath]) -> None:
-        results = self._recognizer.results(one.path for one in inputs)
-        bar = tqdm(zip(inputs, results, strict=True), "images", len(inputs), unit="img")
-        for one, result in bar:
+        results = self._recognizer.results(one.path for one in inputs if one.error is None)
+        for one in tqdm(inputs, "images", unit="img"):
+            result = next(results) if one.error is None else Result(error=one.error)
             if result.error is None and self._pictures is not None:
                 self._picture(one, result, self._pictures / targets[one.name])
             self._result(one, result)

@@ -48,7 +48,8 @@ def _timed(path: Path, seek: float | None = None) -> Generator[Timed, None, None
     """All frames, or with ``seek`` some that come before that time and all behind, or none."""
     av = pyav()
     try:
-        container = av.open(str(path))
+        # Absolute: of a relative path FFmpeg takes what is before a colon for a protocol.
+        container = av.open(str(path.absolute()))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadImage(f"not a video that can be read ({_reason(error)})") from None
     with container:

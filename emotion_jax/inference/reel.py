@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from emotion_jax.errors import UserError
 from emotion_jax.files import write_bytes_atomic
 from emotion_jax.inference import annotate, places
 from emotion_jax.inference.timeline import Timeline
@@ -28,13 +30,19 @@ class Reel:
         self._start = 0.0
 
     def add(self, seen: Seen) -> None:
-        """Draw a frame."""
+        """Draw a frame.
+
+        Raises:
+          UserError: FFmpeg does not make the film.
+          OSError: it cannot be written.
+        """
         picture = annotate.draw(Image.fromarray(seen.frame.image), seen.faces, seen.tracks)
-        if self._film is None:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._film = Film(places.film(self._target), *picture.size)
-            self._start = seen.frame.time
-        self._film.add(picture, seen.frame.time - self._start)
+        with _reported(places.film(self._target)):
+            if self._film is None:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._film = Film(places.film(self._target), *picture.size)
+                self._start = seen.frame.time
+            self._film.add(picture, seen.frame.time - self._start)
         for face, track in zip(seen.faces, seen.tracks, strict=True):
             self._timeline.add(seen.frame.time, track, list(face.probs.values()))
 
@@ -47,10 +55,11 @@ class Reel:
         if kind is not None:
             self._film.abandon()
             return
-        chart = annotate.marked_png(self._timeline.png(self._target.name))
         try:
+            chart = annotate.marked_png(self._timeline.png(self._target.name))
             write_bytes_atomic(places.chart(self._target), chart)
-            self._film.close()  # last: where there is a film, all of it is there
+            with _reported(places.film(self._target)):
+                self._film.close()  # last: where there is a film, all of it is there
         except BaseException:
             self._film.abandon()
             places.chart(self._target).unlink(missing_ok=True)
@@ -66,7 +75,8 @@ class Film:
         self._path = path
         self._temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
         self._size = max(2, width // 2 * 2), max(2, height // 2 * 2)
-        self._file = self._av.open(str(self._temporary), "w", format="mp4")
+        name = str(self._temporary.absolute())  # as in decoding
+        self._file = self._av.open(name, "w", format="mp4")
         self._file.metadata["comment"] = annotate.MARK
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         stream: Any = self._file.add_stream(codec, rate=30)
@@ -95,6 +105,21 @@ class Film:
 
     def abandon(self) -> None:
         """Delete what there is of it."""
-        with contextlib.suppress(OSError, ValueError):  # a full disk, which was why
+        # A full disk, which was why.
+        with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
             self._file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _reported(film: Path) -> Iterator[None]:
+    """FFmpeg's own errors as a sentence about the film; OSErrors stay, which some of them are."""
+    try:
+        yield
+    except OSError:
+        raise
+    except pyav().error.FFmpegError as error:
+        raise UserError(
+            f"Cannot write the film {film}: {error.strerror or error}; leave out --annotate, or "
+            "choose another folder for it."
+        ) from None

@@ -1,11 +1,14 @@
 """The output of scripts/predict.py: a row a face, as JSON lines or CSV."""
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
 
 from emotion_jax.errors import UserError
 from emotion_jax.inference import settings, written
@@ -71,8 +74,8 @@ class Output:
             those there were made with.
 
         Raises:
-          UserError: it is no such output, or one of other classes or settings, or its extension is
-            unknown.
+          UserError: it is no such output, or one of other classes or settings, its extension is
+            unknown, or another process writes to it.
           OSError: it cannot be written.
         """
         self._classes = tuple(classes)
@@ -87,6 +90,14 @@ class Output:
         if path.suffix.lower() not in (".csv", ".jsonl"):
             raise UserError(f"--out is {path}; its name must end with .jsonl or .csv.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(path)
+        try:
+            self._open(path, settings_now)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self, path: Path, settings_now: Mapping[str, Any] | None) -> None:
         if path.exists():
             self.before = written.read(path, self._classes)
         if settings_now is not None:
@@ -127,7 +138,18 @@ class Output:
     def close(self) -> None:
         """Close the file, if it is one."""
         if self._path is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            finally:
+                self._unlock()
+
+    def _unlock(self) -> None:
+        if not self._lock.is_locked:
+            return
+        # Deleted while it is held: afterwards it may be another's.
+        with contextlib.suppress(OSError):  # Windows deletes no open file; there release does it
+            os.unlink(self._lock.lock_file)
+        self._lock.release()
 
     def _write(self, text: str) -> None:
         self._file.write(text)
@@ -143,3 +165,19 @@ class Output:
         cells = [values.get(name) for name in BEFORE]
         cells += [probs.get(name) for name in self._classes]
         return csv_line(cells + [values.get(name) for name in AFTER])
+
+
+def _locked(path: Path) -> FileLock:
+    """The lock of an output, held: two processes would both write what is missing in it.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"Another process writes to {path}; wait for it or choose another --out."
+        ) from None
+    return lock

@@ -1,6 +1,7 @@
 """Which images and videos the paths of a command line stand for."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -25,12 +26,14 @@ class Input:
       path: of the file.
       relative: below the folder that was given, for what is written about it.
       is_video: by its extension.
+      error: why it is not opened, where that is known already.
     """
 
     name: str
     path: Path
     relative: PurePath
     is_video: bool
+    error: str | None = None
 
 
 def collect(paths: Sequence[Path], without: Iterable[Path] = ()) -> list[Input]:
@@ -38,7 +41,8 @@ def collect(paths: Sequence[Path], without: Iterable[Path] = ()) -> list[Input]:
 
     In folders only known extensions count, hidden files do not, and links to folders are not
     followed; a file that is named is taken whatever it is called. A file that is reached twice is
-    there once.
+    there once. A folder that cannot be read is there itself, with the reason as its ``error``, and
+    so is what is in one and no regular file, such as a pipe.
 
     Args:
       paths: files and folders.
@@ -47,18 +51,21 @@ def collect(paths: Sequence[Path], without: Iterable[Path] = ()) -> list[Input]:
     leave_out = {os.path.realpath(folder) for folder in without}
     found: dict[str, Input] = {}
     for path in paths:
-        files = _inside(path, leave_out) if path.is_dir() else [path]
-        for file in files:
+        # Not Path's is_dir, which raises below a folder that may not be searched.
+        files = _inside(path, leave_out) if os.path.isdir(path) else [(path, None)]
+        for file, error in files:
             name = os.fsencode(file).decode("utf-8", "backslashreplace")
             name = name.replace("\n", "\\n").replace("\r", "\\r")
             relative = file.relative_to(path) if file != path else PurePath(file.name)
-            is_video = file.suffix.lower() in VIDEOS
-            found.setdefault(name, Input(name, file, relative, is_video))
+            is_video = error is None and file.suffix.lower() in VIDEOS
+            found.setdefault(name, Input(name, file, relative, is_video, error))
     return list(found.values())
 
 
-def _inside(folder: Path, leave_out: set[str]) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder):
+def _inside(folder: Path, leave_out: set[str]) -> Iterator[tuple[Path, str | None]]:
+    """What is found, and why it is not to be opened, if so."""
+    failures: list[OSError] = []
+    for where, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(
             name
             for name in folders
@@ -67,4 +74,16 @@ def _inside(folder: Path, leave_out: set[str]) -> Iterator[Path]:
         for name in sorted(names):
             known = os.path.splitext(name)[1].lower() in FORMATS.keys() | VIDEOS
             if known and not ignored(name):
-                yield Path(where, name)
+                file = Path(where, name)
+                yield file, _obstacle(file)
+    for error in failures:
+        yield Path(error.filename), f"unreadable ({error.strerror or error})"
+
+
+def _obstacle(file: Path) -> str | None:
+    """Why a file is not to be opened: to read a pipe may never end."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:
+        return None  # to open it says why
+    return None if stat.S_ISREG(mode) else "not a regular file"

@@ -73,7 +73,7 @@ def _draw(
     n = max(1, len(tracks))
     figure = Figure(figsize=(9, 1.1 + 1.7 * n), layout="constrained")
     panels = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
+    figure.suptitle(plots.label(title, 80), x=0.01, ha="left", weight="bold", size=11)
     colours = [colour(place) for place in range(len(classes))]
     for axes, (number, times, probs) in zip(panels, tracks, strict=False):
         for start, shares in _stretches(times, probs):

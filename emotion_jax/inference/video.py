@@ -118,7 +118,8 @@ def frames(path: Path, fps: float = 0.0, after: Resume | None = None) -> Iterato
 def length(path: Path, fps: float = 0.0) -> int | None:
     """About how many frames ``frames`` gives; None where the file does not say."""
     av = pyav()
-    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError), av.open(str(path)) as file:
+    name = str(path.absolute())  # as in decoding
+    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError), av.open(name) as file:
         if file.streams.video:
             stream = file.streams.video[0]
             seconds = float(file.duration or 0) / av.time_base

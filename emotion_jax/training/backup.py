@@ -127,7 +127,7 @@ class Backup:
                 with tarfile.open(fileobj=written, mode="w|") as tar:
                     tar.add(self.workdir / "config.toml", "config.toml")
                     for step in sorted(steps):
-                        tar.add(step, f"checkpoints/{step.name}")
+                        tar.add(step, f"checkpoints/{step.name}", filter=_ours)
                 file.flush()
                 os.fsync(file.fileno())
             if saved.sha256(partial) != written.digest():
@@ -166,6 +166,10 @@ class Backup:
             return fault
         finally:
             shutil.rmtree(inside, ignore_errors=True)
+
+
+def _ours(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if files.is_litter(member.name) else member
 
 
 class _Hashed(io.RawIOBase):

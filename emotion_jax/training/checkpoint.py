@@ -177,7 +177,8 @@ def _fill(folder: Path, tree: dict[str, Any], description: str, hashes: np.ndarr
         saved.write_tree(folder / name, part)
     (folder / "description.json").write_text(description)
     np.save(folder / "train_hashes.npy", hashes, allow_pickle=False)
-    digests = {name: saved.sha256(folder / name) for name in saved.names(folder)}
+    whole = [name for name in saved.names(folder) if not files.is_litter(name)]
+    digests = {name: saved.sha256(folder / name) for name in whole}
     files.write_text_atomic(folder / "manifest.json", json.dumps(digests))
     for name in saved.names(folder):
         files.sync(folder / name)

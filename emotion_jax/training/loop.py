@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset
 from emotion_jax.errors import Interrupted, NonFiniteError, UserError
 from emotion_jax.training import (
+    ancestry,
     checkpoint,
     multihost,
     saved,
@@ -44,6 +46,8 @@ class Progress:
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
       seen: sorted uint64 hashes of the images that the weights come from.
+      seen_complete: whether that is all of them: of networks of another image size hashes cannot be
+        compared.
       fitted: ``calibration.fit`` of this very step, if it was validated.
     """
 
@@ -52,6 +56,7 @@ class Progress:
     history: tuple[Row, ...]
     seconds: float
     seen: np.ndarray
+    seen_complete: bool = True
     fitted: dict[str, Any] | None = None
 
 
@@ -97,6 +102,7 @@ def _train(
     multihost.check_same("settings", json.dumps(workdir.agreed(config)))
     multihost.check_same("images", data.fingerprint)
     program, state = program_lib.build(config, data, store)
+    multihost.check_same("weights of training.teachers", json.dumps(program.digests))
     progress = _restore(program, state)
     workdir.write_history(folder, progress.history)
     total = config.training.epochs * program.feed.steps_per_epoch
@@ -123,25 +129,34 @@ def _restore(program: Program, state: TrainState) -> Progress:
             "bring them back or use another --workdir."
         )
     # Checkpoints of earlier versions do not say.
-    if about.get("teachers", program.teachers) != program.teachers:
+    if about.get("teachers", program.digests) != program.digests:
         raise UserError(
             "training.teachers: their weights are not those that the run in "
             f"{newest.parent.parent} began with; bring them back or use another --workdir."
         )
     state = saved.read_state(newest, state)
     seen = saved.read_hashes(newest)
-    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
+    complete = about.get("seen_complete", True)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen, complete)
 
 
 def _begin(program: Program, state: TrainState) -> Progress:
-    data = program.data
-    # Validation chooses the checkpoint, so its images are not new to it either.
-    seen = [data.train.hashes, data.validation.hashes, *program.taught]
-    if name := program.config.training.init_from:
+    data, config = program.data, program.config
+    before = [("training.teachers", model) for model in program.teachers]
+    if name := config.training.init_from:
         model, same_classes = transfer.source(name, data.classes)
+        multihost.check_same("weights of training.init_from", model.digest)
         state = transfer.initial(state, model, same_classes)
-        seen.append(model.train_hashes)
-    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)))
+        before.append(("training.init_from", model))
+    for setting, model in before:
+        doubt = ancestry.doubt(setting, model, data, config)
+        if doubt and multihost.is_main():
+            print(doubt, file=sys.stderr)
+    models = [model for _, model in before]
+    # Validation chooses the checkpoint, so its images are not new to it either.
+    seen = [data.train.hashes, data.validation.hashes, *(model.train_hashes for model in models)]
+    complete = ancestry.comparable(models, config.data.image_size)
+    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)), complete)
 
 
 def _run(
@@ -238,7 +253,13 @@ def _end_epoch(program: Program, progress: Progress, rate: float, log: Log) -> P
 
 
 def _save(program: Program, progress: Progress) -> None:
-    about = program.describe(progress.step, progress.history, progress.seconds, progress.fitted)
+    about = program.describe(
+        progress.step,
+        progress.history,
+        progress.seconds,
+        progress.fitted,
+        progress.seen_complete,
+    )
     program.store.save(progress.state, about, progress.seen)
 
 

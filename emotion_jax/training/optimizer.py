@@ -40,7 +40,9 @@ def schedule(settings: TrainingSettings, steps_per_epoch: int) -> optax.Schedule
     """
     make = choose(SCHEDULES, settings.schedule, "training.schedule")
     total = settings.epochs * steps_per_epoch
-    warmup = min(round(settings.warmup_epochs * steps_per_epoch), total - 1)
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if settings.schedule != "constant":  # with which a run may go on beyond its last epoch
+        warmup = min(warmup, total - 1)
     after = make(settings.learning_rate, total - warmup)
     if not warmup:
         return after

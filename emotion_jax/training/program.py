@@ -1,13 +1,12 @@
 """What stays the same from step to step of a run: its network, its step, its validation."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -33,6 +32,7 @@ from emotion_jax.training import predict as predict_lib
 from emotion_jax.training import state as state_lib
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.state import TrainState
+from emotion_jax.training.trained import Trained
 
 TrainStep = Callable[[TrainState, Any, jax.Array], tuple[TrainState, step.Metrics]]
 # Metrics of the validation split, and what was fitted on it.
@@ -43,8 +43,8 @@ Validate = Callable[[TrainState], tuple[dict[str, float], dict[str, Any]]]
 class Program:
     """What stays the same from step to step.
 
-    ``train_step`` is that of an epoch, from 0: while images grow it differs. ``teachers`` and
-    ``taught`` are the digests and the images of ``teacher.Teachers``.
+    ``train_step`` is that of an epoch, from 0: while images grow it differs. ``teachers`` are the
+    models of ``teacher.Teachers``, ``digests`` theirs.
     """
 
     config: Config
@@ -56,8 +56,8 @@ class Program:
     rate: Callable[[int], Any]
     store: checkpoint.Store
     describe: Callable[..., dict[str, Any]]
-    teachers: list[str]
-    taught: Sequence[np.ndarray]
+    teachers: tuple[Trained, ...]
+    digests: list[str]
 
 
 def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Program, TrainState]:
@@ -76,9 +76,10 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
     if config.training.frozen_epochs:
         frozen = round(config.training.frozen_epochs * feed.steps_per_epoch)
         tx = optax.chain(tx, transfer.freeze(frozen))
-    weights = step.class_weights(config.training, data.train.labels, classes)
+    weights = step.class_weights(config.training, data.train.targets, classes)
     names = config.training.teachers
     teachers = teacher.load(names, data.classes, config.data.channels) if names else None
+    digests = teachers.digests if teachers else []
     augment = config.data.augment
     worse = partial(degrade.degraded, settings=augment) if degrade.degrades(augment) else None
 
@@ -106,11 +107,9 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
         validate=_validation(module, config, data, mesh),
         rate=rate,
         store=store,
-        describe=description.describer(
-            config, data, mean, std, feed.steps_per_epoch, teachers.digests if teachers else ()
-        ),
-        teachers=list(teachers.digests) if teachers else [],
-        taught=teachers.seen if teachers else (),
+        describe=description.describer(config, data, mean, std, feed.steps_per_epoch, digests),
+        teachers=teachers.models if teachers else (),
+        digests=digests,
     )
     image_shape = (size, size, config.data.channels)
     seed, averaged = config.training.seed, config.training.average > 0

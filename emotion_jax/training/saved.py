@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
 
+from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.training import selection
 from emotion_jax.training.state import TrainState
@@ -71,6 +72,7 @@ def verify(step: Path) -> str | None:
         found = set(names(step)) - {"manifest.json"}
         if missing := sorted(set(manifest) - found):
             return f"{missing[0]} is missing"
+        found -= {name for name in found - set(manifest) if files.is_litter(name)}
         if extra := sorted(found - set(manifest)):
             return f"{extra[0]} is not in its manifest"
         changed = (name for name in sorted(found) if sha256(step / name) != manifest[name])

@@ -28,7 +28,7 @@ def words(description: Mapping[str, Any]) -> str:
     history, rule = description["history"], description["selection"]
     epoch, epochs = description["epoch"], description["config"]["training"]["epochs"]
     if rule == RULES["last"] and epoch < epochs:
-        return f"the last epoch so far, {epoch} of {epochs}"
+        return f"the last epoch, {epoch} of at most {epochs}"
     best = chosen(history, rule) if history else None
     if best is None or best["step"] == description["step"]:
         return rule

@@ -62,7 +62,8 @@ def make_train_step(
         augment_key, dropout_key = jax.random.split(step_key)
         images, targets = prepare(fed, augment_key)
         targets = probabilities(targets, len(class_weights))
-        images, targets = mixing.mixed(images, targets, jax.random.fold_in(step_key, 1), settings)
+        images, labels = mixing.mixed(images, targets, jax.random.fold_in(step_key, 1), settings)
+        targets = labels
         if teach:
             share = settings.distillation
             targets = (1.0 - share) * targets + share * teach(images)
@@ -78,7 +79,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            weights = targets @ jnp.asarray(class_weights, jnp.float32)
+            weights = labels @ jnp.asarray(class_weights, jnp.float32)
             losses = weights * cross_entropy(logits, targets, settings.label_smoothing)
             return losses.mean(), (logits, losses, updated)
 
@@ -87,7 +88,7 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        sums = Sums.of(logits, targets.argmax(-1), losses, jnp.ones(len(targets), bool))
+        sums = Sums.of(logits, labels.argmax(-1), losses, jnp.ones(len(labels), bool))
         moved = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -142,9 +143,16 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float = 0.0)
     return optax.softmax_cross_entropy(logits, targets)
 
 
-def class_weights(settings: TrainingSettings, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weight of each class in the loss: ones, or n / (K * n_k) if balanced; float32 [K]."""
+def class_weights(settings: TrainingSettings, targets: np.ndarray, classes: int) -> np.ndarray:
+    """Weight of each class in the loss: ones, or n / (K * n_k) if balanced; float32 [K].
+
+    Args:
+      settings: of the run.
+      targets: int [n], labels; or float [n, K], probabilities, which count for n_k as they are.
+      classes: K.
+    """
     if settings.class_weights == "none":
         return np.ones(classes, np.float32)
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    return (len(labels) / (classes * counts)).astype(np.float32)
+    soft = targets.ndim == 2
+    counts = targets.sum(0) if soft else np.bincount(targets, minlength=classes)
+    return (len(targets) / (classes * np.maximum(counts, 1))).astype(np.float32)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from emotion_jax.errors import UserError
 from emotion_jax.training import trained
@@ -29,13 +28,16 @@ class Teachers(NamedTuple):
       teach: images float [N, S, S, C] in [0, 255] to the mean of the teachers' probabilities,
         float32 [N, K], to be traced into the step; each teacher sees them at its own size and is
         as sure as its temperature says.
-      digests: SHA-256 of each one's weights and temperature.
-      seen: uint64 hashes of the images that each one has learnt from.
+      models: they themselves.
     """
 
     teach: Teach
-    digests: tuple[str, ...]
-    seen: tuple[np.ndarray, ...]
+    models: tuple[Trained, ...]
+
+    @property
+    def digests(self) -> list[str]:
+        """SHA-256 of each one's weights and temperature."""
+        return [model.digest for model in self.models]
 
 
 def load(names: Sequence[str], classes: tuple[str, ...], channels: int) -> Teachers:
@@ -49,7 +51,7 @@ def load(names: Sequence[str], classes: tuple[str, ...], channels: int) -> Teach
     Raises:
       UserError: a checkpoint is missing, or has other classes or channels.
     """
-    teachers = [trained.load(trained.resolve(Path(name))) for name in names]
+    teachers = tuple(trained.load(trained.resolve(Path(name))) for name in names)
     for teacher in teachers:
         if teacher.classes != classes:
             raise UserError(
@@ -67,8 +69,7 @@ def load(names: Sequence[str], classes: tuple[str, ...], channels: int) -> Teach
         each = jnp.stack([_probabilities(teacher, images) for teacher in teachers])
         return jax.lax.stop_gradient(each.mean(0))
 
-    digests = tuple(teacher.digest for teacher in teachers)
-    return Teachers(teach, digests, tuple(teacher.train_hashes for teacher in teachers))
+    return Teachers(teach, teachers)
 
 
 def _probabilities(teacher: Trained, images: jax.Array) -> jax.Array:

@@ -32,8 +32,8 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
     ``is_ours`` says that its results are known to be of this run, though it has no checkpoint.
 
     Raises:
-      UserError: it cannot be written, another process trains in it, it holds something else, or
-        its run has another configuration.
+      UserError: it cannot be written, another process trains in it, it holds something else (a
+        config.toml of the user's own, too), or its run has another configuration.
     """
     if not multihost.is_main():
         yield
@@ -55,8 +55,11 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
             check_same(before, config, workdir, has_begun=True)
-        elif not is_ours and not (before and config.training.backup_to):
-            check_free(workdir, is_run=before is not None)
+        elif not is_ours:
+            if before is not None:
+                _check_written(path, before)
+            if before is None or not config.training.backup_to:
+                check_free(workdir, is_run=before is not None)
         with files.reported(workdir):
             files.write_text_atomic(path, config_lib.dumps(config))
             for folder in (workdir, workdir / "report"):
@@ -64,6 +67,21 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
         yield
     finally:
         lock.release()
+
+
+def _check_written(path: Path, config: Config) -> None:
+    """Refuse to write over a config.toml with what else a user has put into it: comments, say.
+
+    Raises:
+      UserError: it is not the text that ``opened`` writes.
+    """
+    with files.reported(path):
+        is_ours = path.read_bytes() == config_lib.dumps(config).encode()
+    if not is_ours:
+        raise UserError(
+            f"{path} was not written by this version, and the run would replace it; move it "
+            "elsewhere (--config FILE reads it there) or use another --workdir."
+        )
 
 
 def check_free(workdir: Path, is_run: bool) -> None:
@@ -90,12 +108,13 @@ def backup(workdir: Path, config: Config, images: str) -> Backup | None:
     """The run's archives, if the settings ask for some.
 
     A run is known by ``images``, the fingerprint of its data, and by its settings. Where it took
-    weights from counts among them, as no checkpoint can tell where all of them are lost.
+    weights from counts among them, as no checkpoint can tell where all of them are lost. Defaults
+    do not: a later version has more of them, and the run is the same.
     """
     training = config.training
     if not training.backup_to:
         return None
-    known = _fixed(config) | {"images": images}
+    known = _fixed(config, exclude_defaults=True) | {"images": images}
     run = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Backup(workdir, run, training.backup_to, training.backup_minutes)
 
@@ -128,12 +147,12 @@ def agreed(config: Config) -> dict[str, Any]:
     return _fixed(config) | {name: settings[name] for name in more}
 
 
-def _fixed(config: Config) -> dict[str, Any]:
+def _fixed(config: Config, exclude_defaults: bool = False) -> dict[str, Any]:
     """The settings, by name, that stay what they are as long as a run goes on."""
     longer = {"training.epochs"} if config.training.schedule == "constant" else set()
     return {
         name: value
-        for name, value in config_lib.flatten(config).items()
+        for name, value in config_lib.flatten(config, exclude_defaults).items()
         if not name.startswith(FREE) and name not in longer
     }
 

@@ -1,11 +1,15 @@
+import errno
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from emotion_jax import config
+from emotion_jax import config, files
 from emotion_jax.benchmark import side_by_side, suite
 from emotion_jax.cli import benchmark
+from emotion_jax.inference import annotate
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +50,12 @@ def test_settings_are_overridden_as_in_train():
     assert args.peers == "torch"
 
 
+def test_a_mode_leaves_the_figures_of_the_others():
+    modes = ([], ["--configs", "vgg,resnet"], ["--compile-for", "v5e:1x1"])
+    names = [benchmark.parse([*mode, "--out", "there"])[1].json.name for mode in modes]
+    assert names == ["benchmark.json", "side_by_side.json", "compiled.json"]
+
+
 def test_networks_side_by_side_train_in_batches_of_one_size():
     given = ["--configs", "vgg, resnet.toml", "--data", "faces", "--model.dense_dropout", "0"]
     _, args = benchmark.parse(given)
@@ -73,6 +83,10 @@ SENTENCES = [
     (["--data", "nowhere"], "nowhere"),
     (["--compile-for", "v1:1x1"], "v1"),
     (["--json", "file/b.json"], "Cannot write to file/b.json"),
+    (["--json", "."], "error: . is a folder"),
+    (["--json", "folder"], "error: folder is a folder"),
+    (["--json", "b.png"], "--json is b.png, where the picture goes"),
+    (["--json", "chart.json"], "chart.png is there already and has no mark"),
     (["surplus"], "surplus"),
 ]
 
@@ -81,6 +95,8 @@ SENTENCES = [
 def test_bad_input_gets_a_sentence(argv, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
+    Path("folder").mkdir()
+    Path("chart.png").write_bytes(b"the user's")
     with pytest.raises(SystemExit) as stop:
         benchmark.main([*argv, "--logging.progress", "False"])
     assert stop.value.code == 2
@@ -89,6 +105,31 @@ def test_bad_input_gets_a_sentence(argv, sentence, tmp_path, monkeypatch, capsys
     assert sentence in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.rglob("*.json"))
+    assert not [path for path in Path("runs").rglob("*") if path.is_file()]
+    assert Path("chart.png").read_bytes() == b"the user's"
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_folder_that_takes_no_file_is_refused_at_the_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(suite, "run", pytest.fail)
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main(["--json", str(tmp_path / "b.json")])
+    assert stop.value.code == 2
+    assert f"Cannot write to {tmp_path / 'b.json'}: No space left" in capsys.readouterr().err
+
+
+def test_figures_that_cannot_be_written_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(side_by_side, "run", lambda *_: {})
+    monkeypatch.setattr(side_by_side, "table", lambda _: "the table")
+    monkeypatch.setattr(files, "write_bytes_atomic", full)
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main(["--configs", "vgg", "--json", str(tmp_path / "b.json")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().out == "the table\n\n"
 
 
 def test_help_has_an_example(capsys):
@@ -123,6 +164,7 @@ def test_the_command_writes_figures_and_a_picture(argv, tmp_path, capsys, monkey
     assert set(content["details"]["step_seconds"]) == {"8"}
     assert content["peers"]["onnxruntime"]["train_images_per_second"] is None
     assert content["ratio_to_fastest_peer"] is None  # it does not train
+    assert annotate.is_ours(tmp_path / "figures" / "b.png")  # and is drawn again the next time
     assert (tmp_path / "figures" / "b.png").read_bytes().startswith(b"\x89PNG")
     assert "Inference, batch 8" in capsys.readouterr().out
 

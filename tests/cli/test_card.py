@@ -43,6 +43,14 @@ def test_a_report_of_something_else_is_refused(finished, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
+def test_a_folder_is_no_place_for_a_card(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        card.main([str(finished), "--out", "."])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: . is a folder; give the name of a file to --out.\n"
+
+
 def test_info(finished, capsys):
     info.main([str(finished)])
     said = capsys.readouterr().out

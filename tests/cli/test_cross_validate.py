@@ -250,3 +250,12 @@ def test_bad_input_gets_a_sentence(arguments, tmp_path, capsys):
 def test_a_scheme_that_was_lost(copy, arguments, capsys):
     (copy / "scheme.json").write_text("{")
     assert "no scheme.json that can be read" in refused(capsys, *arguments, "--workdir", copy)
+
+
+@pytest.mark.parametrize("setting", ["init_from", "teachers"])
+def test_a_network_that_has_seen_what_is_held_out(copy, arguments, tmp_path, capsys, setting):
+    before = ("--workdir", tmp_path / "new", f"--training.{setting}", copy / "fold-1-1")
+    said = refused(capsys, *arguments, *before)
+    assert f"error: training.{setting}: {copy / 'fold-1-1'} has learnt from, or was chosen" in said
+    assert "images that fold 2 holds out" in said  # the first one is held out from it as well
+    assert not list((tmp_path / "new").glob("fold-*"))

@@ -111,6 +111,14 @@ def test_a_folder_or_an_archive_that_is_the_split(finished, tiny_tree, tmp_path)
     np.testing.assert_array_equal(folder[4], packed[4])
 
 
+def test_folders_whose_names_are_not_utf8(finished, tiny_tree, tmp_path, capsys):
+    data, out = (Path(f"{tmp_path / name}\udce9") for name in ("caf", "out"))
+    shutil.copytree(tiny_tree, data)
+    run(finished, "--data", data, "--out", out)
+    assert len(read(out)[1]) == 24
+    assert rf"Report: {tmp_path}/out\udce9/report.html" in capsys.readouterr().out
+
+
 def test_fewer_classes_and_images_of_train(finished, tiny_tree, tmp_path):
     tree = tmp_path / "tree"
     shutil.copytree(tiny_tree / "test" / "sad", tree / "test" / "sad")

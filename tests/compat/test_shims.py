@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 from networks import make_trained
-from PIL import Image
+from PIL import ExifTags, Image
 
 from emotion_jax.compat import deepface
 from emotion_jax.compat.deepface import DeepFace
@@ -100,6 +100,20 @@ def test_deepface_regions_lie_within_the_image(photograph):
         assert 0 <= part["x"] < part["x"] + part["w"] <= edge.shape[1]
         assert 0 <= part["y"] < part["y"] + part["h"] <= edge.shape[0]
     assert faces[0]["face_confidence"] > 0  # one was found
+
+
+def test_a_photograph_by_a_telephone_is_turned_once(photograph, tmp_path):
+    portrait = np.ascontiguousarray(photograph[:, 80:380])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = Image.fromarray(portrait[..., ::-1]).transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / "a.png", exif=exif)
+    for backend in ("skip", "opencv"):
+        wanted = DeepFace.analyze(portrait, detector_backend=backend)
+        assert DeepFace.analyze(tmp_path / "a.png", detector_backend=backend) == wanted
+    boxes = [[90, 60, 100, 110]]
+    wanted = FER().detect_emotions(portrait, face_rectangles=boxes)
+    assert FER().detect_emotions(tmp_path / "a.png", face_rectangles=boxes) == wanted
 
 
 def test_deepface_without_a_face():

@@ -132,10 +132,25 @@ def test_the_file_that_came_with_fer_plus(tmp_path):
     read = votes.read(table)
     assert read.of("train/angry/fer0000000.png") == (4, 0, 0, 1, 3, 2, 0, 0, 0, 0)
     assert read.of("train/angry/00000.png") == read.of("x/fer0000000.png")
+    assert read.of("test/angry/00000.png") is None
     assert read.of("train/sad/00001.png") == (0,) * 9 + (10,)
     assert read.of("test/happy/00002.png") == (0, 9, 0, 0, 0, 0, 0, 0, 1, 0)
     assert read.of("train/sad/fer0000001.png") is None
     assert read.of("train/sad/.png") is None
+
+
+def test_images_that_are_called_the_same_are_a_sentence(tmp_path):
+    table = tmp_path / "votes.csv"
+    table.write_text(HEADER + "a,0,9,0,0,0,0,0,0,0,1\n")
+    same = split_of("train/sad/a.png", "train/sad/b.png", "train/happy/a.png")
+    with pytest.raises(
+        UserError, match=r"train/sad/a\.png and train/happy/a\.png are called the same"
+    ):
+        relabel(same, table, ["happy"])
+    with pytest.raises(UserError, match="called the same"):
+        votes.distributions(votes.read(table), same.paths)
+    unknown = split_of("train/sad/a.png", "train/sad/b.png", "train/happy/b.png")
+    assert relabel(unknown, table, ["happy"])[0].paths == ("train/sad/a.png",)
 
 
 def test_names_with_dots(tmp_path):

@@ -155,6 +155,15 @@ def test_a_class_that_one_person_alone_shows_is_named():
         folds.cut(Config(), whole, groups, scheme)
 
 
+def test_a_class_that_no_image_shows_does_not_hinder():
+    labels = np.array([0, 1] * 20)
+    whole = whole_of(labels)
+    scheme = Scheme(folds=4, near=-1)
+    groups, _ = folds.grouped(whole.train, scheme)
+    cut = folds.cut(Config(), whole, groups, scheme)
+    assert sorted(np.concatenate([fold.rows for fold in cut])) == list(range(40))
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [({"folds": 1}, "--folds"), ({"repeats": 0}, "--repeats"), ({"near": -2}, "--near")],

@@ -1,11 +1,13 @@
 import errno
 import os
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from emotion_jax.errors import UserError
 from emotion_jax.inference import annotate
 from emotion_jax.inference import reel as reel_lib
 from emotion_jax.inference.face import Face
@@ -90,7 +92,40 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["film", "chart"])
+@pytest.mark.parametrize("name", ["12:30/film", os.fsdecode(b"f\xff")])
+def test_a_film_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    target = Path(name)
+    with Reel(target, CLASSES) as made:
+        made.add(seen(0, 0.0, face((10, 20, 30, 30))))
+    assert len(list(frames(target.with_name(f"{target.name}.mp4")))) == 1
+    assert sorted(os.listdir(target.parent)) == [
+        f"{target.name}-timeline.png",
+        f"{target.name}.mp4",
+    ]
+
+
+def test_what_ffmpeg_says_is_a_sentence_about_the_film(tmp_path, monkeypatch):
+    def fail(*args):
+        raise av.error.ExternalError(1, "Generic error in an external library")
+
+    class Broken:
+        """A container that takes nothing, not even its end."""
+
+        mux = close = fail
+
+    def make():
+        with Reel(tmp_path / "film", CLASSES) as made:
+            made.add(seen(0, 0.0))
+            monkeypatch.setattr(made._film, "_file", Broken())
+            made.add(seen(1, 0.1))
+
+    with pytest.raises(UserError, match=r"Cannot write the film .*film\.mp4: Generic error in an"):
+        make()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["film", "chart", "timeline"])
 def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, what):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -102,10 +137,14 @@ def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, what):
 
     if what == "chart":
         monkeypatch.setattr(reel_lib, "write_bytes_atomic", full)
+    if what == "timeline":
+        monkeypatch.setattr(Timeline, "png", full)
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})  # writes without looking ahead
 
     def make():
         with Reel(tmp_path / "film", CLASSES) as made:
             made.add(seen(0, 0.0))
+            assert len(list(tmp_path.iterdir())) == 1
             if what == "film":
                 monkeypatch.setattr(made._film, "_file", FullFile())
 

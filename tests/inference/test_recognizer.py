@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CLASSES, SIZE, make_trained
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.errors import UserError
@@ -218,6 +218,26 @@ def test_a_photograph_by_a_telephone_held_upright(finder, astronaut, tmp_path):
         f.to_dict() for f in upright
     ]
     assert len(upright) == 1
+
+
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+def test_boxes_in_a_photograph_by_a_telephone(of_faces, tmp_path, kind):
+    pixels = noise(1, shape=(60, 40, 3))[0]
+    more = {"exif": Image.Exif()}
+    if kind == "exif":
+        more["exif"][ExifTags.Base.Orientation] = 6
+    else:
+        more = {"pnginfo": PngImagePlugin.PngInfo()}
+        more["pnginfo"].add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    turned = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / "portrait.png", **more)
+    boxes = [(5, 30, 20, 25), (0, 0, 40, 60)]
+    wanted = of_faces.predict_boxes(pixels, boxes)
+    assert of_faces.predict_boxes(tmp_path / "portrait.png", boxes) == wanted
+    np.testing.assert_array_equal(of_faces.open(tmp_path / "portrait.png"), pixels)
+    with Image.open(tmp_path / "portrait.png") as image:
+        assert of_faces.predict_boxes(image, boxes) == wanted
+        assert image.getexif()[ExifTags.Base.Orientation] == 6  # the user's image is as it was
 
 
 def test_boxes_of_ones_own(finder, astronaut):

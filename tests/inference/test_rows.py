@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -133,6 +134,32 @@ def test_the_last_file_can_be_forgotten(tmp_path):
     output.forget_last()
     output.close()
     assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_of_two_processes_the_second_is_refused(tmp_path, name):
+    path = tmp_path / name
+    write(path, list(groups())[:1])
+    first = Output(path, CLASSES)
+    path.write_bytes(path.read_bytes() + b'{"pa'[: 4 if name == "a.jsonl" else 0])  # half a row
+    whole = path.read_bytes()
+    with pytest.raises(UserError, match=r"Another process writes to .*; wait .* another --out\.$"):
+        Output(path, CLASSES)
+    assert path.read_bytes() == whole
+    write(tmp_path / f"b{path.suffix}", [])  # another is free
+    first.close()
+    write(path, [])
+    assert sorted(os.listdir(tmp_path)) == [name, f"b{path.suffix}"]
+
+
+def test_an_output_that_is_refused_is_not_held(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("mine\n")
+    with pytest.raises(UserError, match="is not an output of"):
+        Output(path, CLASSES)
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+    path.unlink()
+    write(path, groups())
 
 
 FOREIGN = ["hello\n", "[1]\n", '{"a": 1}\n', '{"path": 1}\n', "null\n", '{"path": "a", "b": 1}\n']

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import PurePath
 
@@ -40,3 +41,45 @@ def test_a_name_of_any_bytes_is_a_line_of_utf8(tmp_path):
             pass
     found = sorted(one.name.rsplit("/")[-1] for one in collect([tmp_path]))
     assert found == ["\\xff.png", "car\\rriage.png", "two\\nlines.png"]
+
+
+def fail_at(monkeypatch, function, place, number):
+    """Have a function of ``os`` fail for a path; the tests may run as root, who may read all."""
+    original = getattr(os, function)
+
+    def failing(path, *args, **kwargs):
+        if os.fspath(path) == os.fspath(place):
+            raise OSError(number, os.strerror(number), os.fspath(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, function, failing)
+
+
+def test_a_folder_that_cannot_be_read_is_there_with_the_reason(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "sub/b.png", "z/c.png")
+    fail_at(monkeypatch, "scandir", tmp_path / "sub", errno.EACCES)
+    found = {one.path.relative_to(tmp_path).as_posix(): one.error for one in collect([tmp_path])}
+    reason = "unreadable (Permission denied)"
+    assert found == {"a.png": None, "z/c.png": None, "sub": reason}
+    (alone,) = collect([tmp_path / "sub"])
+    assert (alone.name, alone.error, alone.is_video) == (str(tmp_path / "sub"), reason, False)
+
+
+def test_a_file_in_a_folder_that_may_not_be_searched_is_named_all_the_same(tmp_path, monkeypatch):
+    touch(tmp_path, "locked/a.png", "b.png")
+    fail_at(monkeypatch, "stat", tmp_path / "locked/a.png", errno.EACCES)
+    inputs = collect([tmp_path / "locked/a.png", tmp_path / "b.png"])
+    assert names(tmp_path, inputs) == ["locked/a.png", "b.png"]
+
+
+def test_a_pipe_in_a_folder_is_not_opened(tmp_path):
+    touch(tmp_path, "a.png")
+    for name in ("pipe.png", "pipe.mp4"):
+        os.mkfifo(tmp_path / name)
+    os.symlink(tmp_path / "a.png", tmp_path / "link.png")
+    os.symlink(tmp_path / "gone.png", tmp_path / "loose.png")
+    errors = {one.path.name: one.error for one in collect([tmp_path])}
+    assert errors.pop("pipe.png") == errors.pop("pipe.mp4") == "not a regular file"
+    assert errors == dict.fromkeys(["a.png", "link.png", "loose.png"])
+    (named,) = collect([tmp_path / "pipe.png"])  # such as of <(command)
+    assert named.error is None

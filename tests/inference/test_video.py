@@ -1,6 +1,7 @@
 import os
 import resource
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,13 @@ def test_a_length_for_the_progress_bar(film):
     assert video.length(path) == 50
     assert video.length(path, fps=5.0) == 10
     assert video.length(path.with_name("gone.mp4")) is None
+
+
+def test_a_relative_path_with_a_colon_is_no_protocol(film, tmp_path, monkeypatch):
+    film("part2:a.mp4", pictures(3), [0, 40, 80])
+    monkeypatch.chdir(tmp_path)
+    assert len(list(video.frames(Path("part2:a.mp4")))) == 3
+    assert video.length(Path("part2:a.mp4")) == 3
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\0" * 1000, b"RIFF\0\0\0\0AVI "])

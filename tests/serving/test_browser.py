@@ -270,6 +270,33 @@ def test_a_dropped_picture_does_not_hide_the_question_for_the_token(open_page, e
         expect(page.get_by_label("Token", exact=True)).to_be_visible()
 
 
+def test_a_picture_brings_the_question_for_the_token_back(open_page, engine, photograph):
+    policy = Policy(token="the-token-of-the-test")
+    with running({"tiny": engine}, policy) as port:
+        page = open_page(f"http://127.0.0.1:{port}/?token={policy.token}", switches=DENY)
+        expect(page.locator("#link")).to_have_text("Connected")
+        page.context.clear_cookies()
+        file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+        page.set_input_files("#file", file)
+        state_is(page, "token")
+        page.wait_for_timeout(300)
+        state_is(page, "token")
+        expect(page.get_by_label("Token", exact=True)).to_be_visible()
+
+
+def test_a_picture_finds_the_checkpoints_of_a_server_that_was_started_anew(open_page, photograph):
+    engines = {"one": make_engine()}
+    with running(engines) as port:
+        page = open_page(f"http://127.0.0.1:{port}/", switches=DENY)
+        expect(page.locator("#link")).to_have_text("Connected")
+        engines["other"] = engines.pop("one")
+        file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+        page.set_input_files("#file", file)
+        expect(page.locator("#label")).to_have_text("happy")
+        state_is(page, "picture")
+        expect(page.locator("#checkpoint option")).to_have_text(["other"])
+
+
 def test_the_server_has_too_many_clients(open_page, engine):
     with running({"tiny": engine}, limits=Limits(clients=1)) as port:
         first = open_page(f"http://127.0.0.1:{port}/")

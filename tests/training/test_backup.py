@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from emotion_jax.config import Config, TrainingSettings
 from emotion_jax.data import dataset
 from emotion_jax.errors import UserError
 from emotion_jax.training import backup as backup_lib
@@ -185,6 +186,38 @@ def test_runs_that_begin_with_other_weights_have_archives_of_their_own(tiny_conf
         backup_of(with_backup(tiny_config, tmp_path, init_from=name), tmp_path).run for name in "ab"
     ]
     assert names[0] != names[1]
+
+
+class LaterTraining(TrainingSettings):
+    later: int = 3
+
+
+class LaterConfig(Config):
+    training: LaterTraining = LaterTraining()
+
+
+def test_a_setting_that_a_later_version_adds_changes_no_archives_name(tiny_config, tmp_path):
+    config = with_backup(tiny_config, tmp_path)
+    later = LaterConfig.model_validate(config.model_dump())
+    names = [
+        backup_of(settings, tmp_path).run
+        for settings in (config, later, with_backup(later, tmp_path, later=4))
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_an_archive_has_no_litter(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive", epochs=1)
+    history = run(config, tmp_path / "run")
+    lost(tmp_path / "drive")
+    (step,) = saved.steps(tmp_path / "run" / "checkpoints")
+    (step / "model" / ".DS_Store").write_bytes(b"litter")
+    run(config, tmp_path / "run")
+    (archive,) = archives_of(config, tmp_path)
+    with tarfile.open(archive) as tar:
+        assert not [name for name in tar.getnames() if "DS_Store" in name]
+    assert run(config, lost(tmp_path / "run")) == history
+    assert f"Going on from the backup {archive}" in capsys.readouterr().err
 
 
 def test_a_run_that_does_nothing_archives_nothing(tiny_config, tmp_path, capsys):

@@ -282,6 +282,21 @@ def test_an_extra_file_is_found(workdir, name):
     assert fault == f"{name} is not in its manifest"
 
 
+def test_what_a_file_manager_leaves_is_no_fault(workdir):
+    store = Store(workdir, 3, 1)
+    step = store.directory / "3"
+    for name in (".DS_Store", "model/desktop.ini", "model/._d"):
+        (step / name).write_bytes(b"litter")
+    assert saved.verify(step) is None
+    assert store.newest_good() == step
+    manifest = json.loads((step / "manifest.json").read_text())
+    manifest[".DS_Store"] = "0" * 64
+    (step / "manifest.json").write_text(json.dumps(manifest))
+    assert saved.verify(step) == ".DS_Store is damaged"
+    (step / ".DS_Store").unlink()
+    assert saved.verify(step) == ".DS_Store is missing"
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", "3", '{"a": 1}', "\x00", "{"])
 def test_a_manifest_that_is_none(workdir, text):
     (workdir / "checkpoints" / "3" / "manifest.json").write_text(text)

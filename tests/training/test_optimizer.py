@@ -47,6 +47,14 @@ def test_warm_up_longer_than_the_run_still_ends_in_a_schedule():
     assert found[40] == pytest.approx(0.0, abs=1e-8)
 
 
+def test_a_constant_rate_is_the_same_however_long_the_run():
+    short = TrainingSettings(epochs=1, learning_rate=PEAK, schedule="constant", warmup_epochs=3.0)
+    longer = short.model_copy(update={"epochs": 9})
+    first, second = (schedule(settings, 10) for settings in (short, longer))
+    assert [first(i) for i in range(40)] == [second(i) for i in range(40)]
+    assert first(9) < first(29) < first(30) == pytest.approx(PEAK)
+
+
 def weights(seed):
     rng = np.random.default_rng(seed)
 

@@ -27,7 +27,7 @@ def test_the_best_has_accuracy_then_loss_then_age_and_the_last_is_the_last(rule,
         (40, 4, BEST, f"not by the rule ({BEST}), which chooses epoch 3"),
         (5, 0, BEST, BEST),
         (40, 4, "the last epoch", "the last epoch"),
-        (30, 3, "the last epoch", "the last epoch so far, 3 of 4"),
+        (30, 3, "the last epoch", "the last epoch, 3 of at most 4"),
     ],
 )
 def test_a_step_says_whether_the_rule_chose_it(step, known, rule, said):

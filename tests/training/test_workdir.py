@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from emotion_jax import config as config_lib
 from emotion_jax.data import dataset
 from emotion_jax.errors import UserError
 from emotion_jax.training import loop, workdir
@@ -41,6 +42,27 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(tiny_config, tmp_path
     with workdir.opened(folder, tiny_config):
         workdir.write_history(folder, [{"epoch": 1}])
     assert len(go(tiny_config, folder)) == tiny_config.training.epochs
+
+
+def test_a_config_that_no_run_wrote_is_not_overwritten(tiny_config, tmp_path):
+    path = tmp_path / "config.toml"
+    for text in (
+        "# mine\n" + config_lib.dumps(tiny_config),
+        "training.seed = 3\n",
+    ):
+        path.write_text(text)
+        with (
+            pytest.raises(UserError, match=r"config\.toml was not written by this version"),
+            workdir.opened(tmp_path, tiny_config),
+        ):
+            pass
+        assert path.read_text() == text
+
+
+def test_a_config_that_a_run_wrote_gives_way_to_other_settings(tiny_config, tmp_path):
+    for config in (training(tiny_config, seed=1), training(tiny_config, seed=2)):
+        with workdir.opened(tmp_path, config):
+            assert config_lib.load(tmp_path / "config.toml") == config
 
 
 def training(config, **values):

@@ -65,18 +65,29 @@ export class Engine extends EventTarget {
   }
 
   async picture(canvas) {
-    const query = new URLSearchParams({ checkpoint: this.#name });
     const body = await jpeg(canvas, 0.95);
-    const headers = { "Content-Type": "image/jpeg" };
-    const request = fetch(`api/predict?${query}`, { method: "POST", headers, body });
-    const response = await request.catch((error) => {
-      this.#retry();
-      throw error;
-    });
+    let response = await this.#post(body);
+    // The server may have been started anew, with others, while no connection was wanted.
+    if (response.status === 404) {
+      await this.#connect();
+      response = await this.#post(body);
+    }
+    if (response.status === 401) this.#link("token");
     // A proxy between, or a server that is full, may answer with a page.
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(answer.detail ?? `The server answers ${response.status}.`);
     return answer;
+  }
+
+  async #post(body) {
+    const query = new URLSearchParams({ checkpoint: this.#name });
+    const headers = { "Content-Type": "image/jpeg" };
+    try {
+      return await fetch(`api/predict?${query}`, { method: "POST", headers, body });
+    } catch (error) {
+      this.#retry();
+      throw error;
+    }
   }
 
   async #connect() {
