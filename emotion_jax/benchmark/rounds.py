@@ -105,7 +105,9 @@ def compare(
     seconds: float,
     rounds: int,
     progress: Callable[[str], None] = lambda name: None,
-    tolerated: Callable[[str], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    tolerated: Callable[[str], contextlib.AbstractContextManager[None]] = (
+        lambda name: contextlib.nullcontext()
+    ),
 ) -> dict[str, Samples]:
     """Steps a second of each block: all are calibrated, then they take turns.
 
