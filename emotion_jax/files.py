@@ -10,11 +10,13 @@ from pathlib import Path
 
 from emotion_jax.errors import UserError
 
-_LITTER = re.compile(r"\.DS_Store|\._.*|desktop\.ini|Thumbs\.db|\.directory", re.IGNORECASE)
+_LITTER = re.compile(
+    r"\.DS_Store|\._.*|\.directory|desktop\.ini|Thumbs\.db|__MACOSX", re.IGNORECASE
+)
 
 
 def is_litter(path: str) -> bool:
-    """Whether file managers and network drives leave files of this name where they look."""
+    """Whether file managers, archivers and network drives leave such a name where they look."""
     return _LITTER.fullmatch(os.path.basename(path)) is not None
 
 

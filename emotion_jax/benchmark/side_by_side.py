@@ -125,7 +125,7 @@ def table(content: Mapping[str, Any]) -> str:
         f"{content['device']}, {content['threads']} threads; medians of {content['rounds']} rounds "
         f"of about {content['seconds']:g} s, taken in turns.",
         "",
-        f"| | parameters | GFLOP an image | images/s, training | naming, batch {EVALUATE} |",
+        f"| | parameters | GFLOP an image | images/s, training | inference, batch {EVALUATE} |",
         "|-|-|-|-|-|",
     ]
     for name, network in content["networks"].items():

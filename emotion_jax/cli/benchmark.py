@@ -141,20 +141,18 @@ def _check_free(path: Path, has_picture: bool) -> None:
     """See before minutes of work, not after, that the figures can be written; nothing stays there.
 
     Raises:
-      UserError: they cannot, or a picture would be lost that this program has not drawn.
+      UserError: they cannot, or a picture would be lost that does not belong to figures there.
     """
-    from emotion_jax.inference import annotate
-
     with files.reported(path):
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the name of a file to --json.")
         beside = path.with_suffix(".png")
         if has_picture and beside == path:
             raise UserError(f"--json is {path}, where the picture goes; let it end with .json.")
-        if has_picture and os.path.lexists(beside) and not annotate.is_ours(beside):
+        if has_picture and os.path.lexists(beside) and not path.exists():
             raise UserError(
-                f"{beside} is there already and has no mark of this program; move it away or give "
-                "--json another name."
+                f"{beside} is there already, and no figures that it belongs to; move it away or "
+                "give --json another name."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -182,13 +180,11 @@ def _side_by_side(args: Benchmark, progress: bool) -> None:
 def _write(
     path: Path, content: dict[str, Any], draw: Callable[[dict[str, Any]], bytes], table: str
 ) -> None:
-    from emotion_jax.inference import annotate
-
     print(f"{table}\n", flush=True)  # first of all: whatever fails below, the figures are known
     _write_json(path, content)
     beside = path.with_suffix(".png")
     with files.reported(beside):
-        files.write_bytes_atomic(beside, annotate.marked_png(draw(content)))
+        files.write_bytes_atomic(beside, draw(content))
     print(f"Figures: {path}\nPicture: {beside}")
 
 

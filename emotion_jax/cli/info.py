@@ -57,7 +57,8 @@ def _info(args: Info) -> None:
         f"seed {model.config.training.seed}",
         "accuracy": validated or "saved within an epoch: not measured",
         "temperature": f"{model.temperature:.3f}",
-        "images seen": f"{len(model.train_hashes):,} different ones",
+        "images seen": f"{len(model.train_hashes):,} different ones"
+        + ("" if model.seen_complete else ", some of them at another size"),
         "data": f"{model.config.data.dir or 'synthetic faces'}, {about['fingerprint'][:16]}",
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from emotion_jax.data.preprocess import FORMATS
 from emotion_jax.errors import UserError
-
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+from emotion_jax.files import is_litter
 
 
 class Problem(NamedTuple):
@@ -20,7 +19,7 @@ class Problem(NamedTuple):
 
 def ignored(name: str) -> bool:
     """Whether a file or folder of this name is none of ours: hidden, or a system's litter."""
-    return name.startswith(".") or name.lower() in JUNK
+    return name.startswith(".") or is_litter(name)
 
 
 def class_folders(root: Path, folder: Path, problems: list[Problem]) -> dict[str, list[str]]:

@@ -32,7 +32,7 @@ from emotion_jax.evaluation import folds as folds_lib
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.evaluation.folds import Fold, Scheme
 from emotion_jax.evaluation.pooled import Result
-from emotion_jax.training import ancestry, loop, saved, workdir
+from emotion_jax.training import ancestry, loop, workdir
 from emotion_jax.training import trained as trained_lib
 
 ABOUT = ("step", "epoch", "seconds")
@@ -66,9 +66,8 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
         )
     folds = folds_lib.cut(config, whole, groups, scheme)
     scheme_file.note(folder, scheme, whole.fingerprint, [f.data.fingerprint for f in folds])
-    _check_held_out(
-        config, [fold for fold in folds if not saved.steps(folder / fold.name / "checkpoints")]
-    )
+    if not scheme_file.begun(folder):
+        _check_held_out(config, folds)
     results = []
     with tqdm(total=len(folds), desc="folds", unit="fold", disable=not progress) as bar:
         for fold in folds:
@@ -97,25 +96,16 @@ def _check_held_out(config: Config, folds: Sequence[Fold]) -> None:
     Raises:
       UserError: there is one; names the setting.
     """
-    training = config.training
-    first = [("training.init_from", training.init_from)] if training.init_from and folds else []
-    taught = [("training.teachers", name) for name in training.teachers if folds]
-    for setting, name in first + taught:
+    for setting, name in ancestry.names(config):
         model = trained_lib.load(trained_lib.resolve(Path(name)))
         for fold in folds:
-            if seen := ancestry.seen(model, fold.held_out):
+            if seen := ancestry.count(model, fold.held_out):
                 raise UserError(
                     f"{setting}: {name} has learnt from, or was chosen by, {seen:,} of the "
                     f"{len(fold.held_out):,} images that fold {fold.number} holds out, so they "
                     "would not be held out from it; leave the setting out, or name weights of "
                     "other images."
                 )
-        if not ancestry.comparable([model], config.data.image_size):
-            print(
-                f"{setting}: {name} is of another image size, so whether it has seen what the "
-                "folds hold out cannot be told.",
-                file=sys.stderr,
-            )
 
 
 def _run(fold: Fold, place: Path) -> Result:

@@ -79,7 +79,7 @@ def evaluate(
     logs, sums = predict_lib.predict(predict_fn, variables, split, batch_size, mesh, title)
     probs = np.exp(logs.astype(np.float64))
     probs /= probs.sum(axis=1, keepdims=True)
-    seen = trained.train_hashes if trained.description.get("seen_complete", True) else None
+    seen = trained.train_hashes if trained.seen_complete else None
     content = metrics.compute(split.labels, probs, trained.classes, seen, split.hashes)
     if thresholds is None and not tta:
         thresholds = trained.description.get("conformal")
@@ -102,7 +102,9 @@ def evaluate(
         "votes": split.votes,
         "interval": "95% Wilson",
         "deduplicated": "without images whose decoded pixels also occur in train, be it that of "
-        "its teachers or of what it began with",
+        "its teachers or of what it began with"
+        if trained.seen_complete
+        else "not known: what it comes from has seen images of another size",
     }
     return Evaluated(split, quotients(sums), content, probs)
 

@@ -1,6 +1,7 @@
 """The output of scripts/predict.py: a row a face, as JSON lines or CSV."""
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -14,6 +15,8 @@ from emotion_jax.errors import UserError
 from emotion_jax.inference import settings, written
 from emotion_jax.inference.face import Face
 from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row, csv_line
+
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # some network file systems
 
 
 def rows_of(
@@ -144,7 +147,7 @@ class Output:
                 self._unlock()
 
     def _unlock(self) -> None:
-        if not self._lock.is_locked:
+        if self._lock is None or not self._lock.is_locked:
             return
         # Deleted while it is held: afterwards it may be another's.
         with contextlib.suppress(OSError):  # Windows deletes no open file; there release does it
@@ -167,8 +170,10 @@ class Output:
         return csv_line(cells + [values.get(name) for name in AFTER])
 
 
-def _locked(path: Path) -> FileLock:
+def _locked(path: Path) -> FileLock | None:
     """The lock of an output, held: two processes would both write what is missing in it.
+
+    None where the file system has no locks.
 
     Raises:
       UserError: another process holds it.
@@ -180,4 +185,10 @@ def _locked(path: Path) -> FileLock:
         raise UserError(
             f"Another process writes to {path}; wait for it or choose another --out."
         ) from None
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
     return lock

@@ -1,29 +1,74 @@
-"""The networks that a run comes from, as its teachers or its beginning: what they have seen."""
+"""The networks that a run comes from, as its beginning or its teachers: what they have seen."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset, Split
+from emotion_jax.training import multihost
 from emotion_jax.training.trained import Trained
 
 CUT = ("validation_fraction", "split_seed")
 
 
-def comparable(models: Iterable[Trained], image_size: int) -> bool:
-    """Whether all that they have seen can be found among images of this size.
+class Seen(NamedTuple):
+    """What the weights of a run come from.
 
-    Hashes are of decoded images at the size that a network sees.
+    Attributes:
+      hashes: sorted uint64, of the images that were learnt from or chose a checkpoint.
+      complete: whether that is all of them: hashes are of images at the size that a network sees,
+        so those of networks of another size cannot be compared.
+      validation_unseen: whether no weights have learnt from the validation split, as far as is
+        known.
     """
-    return all(
-        model.description["image_size"] == image_size
-        and model.description.get("seen_complete", True)
-        for model in models
-    )
+
+    hashes: np.ndarray
+    complete: bool = True
+    validation_unseen: bool = True
+
+    @classmethod
+    def of(cls, hashes: np.ndarray, description: Mapping[str, Any]) -> "Seen":
+        """As a checkpoint tells it; those of earlier versions do not tell all."""
+        training = description["config"]["training"]
+        alone = not (training.get("init_from") or training.get("teachers"))
+        complete = description.get("seen_complete", True)
+        return cls(hashes, complete, description.get("validation_unseen", alone))
+
+    def described(self) -> dict[str, bool]:
+        """What a checkpoint's description says of it."""
+        return {"seen_complete": self.complete, "validation_unseen": self.validation_unseen}
 
 
-def seen(model: Trained, split: Split) -> int:
+def names(config: Config) -> Iterator[tuple[str, str]]:
+    """Of the networks that a run comes from: the setting, and the checkpoint."""
+    if config.training.init_from:
+        yield "training.init_from", config.training.init_from
+    for name in config.training.teachers:
+        yield "training.teachers", name
+
+
+def begin(config: Config, data: Dataset, models: Sequence[tuple[str, Trained]]) -> Seen:
+    """What a new run's weights come from; says on stderr where that spoils its validation.
+
+    Args:
+      config: of the run.
+      data: of the run.
+      models: the networks that it comes from, by setting.
+    """
+    doubts = [doubt(setting, model, data, config) for setting, model in models]
+    strange = [not_comparable(setting, model, config) for setting, model in models]
+    if multihost.is_main():
+        for sentence in filter(None, (*doubts, *strange)):
+            print(sentence, file=sys.stderr)
+    # Validation chooses the checkpoint, so its images are not new to it either.
+    hashes = [data.train.hashes, data.validation.hashes, *(m.train_hashes for _, m in models)]
+    return Seen(np.unique(np.concatenate(hashes)), not any(strange), not any((*doubts, *strange)))
+
+
+def count(model: Trained, split: Split) -> int:
     """How many images of the split the network has learnt from or was chosen by."""
     return int(np.isin(split.hashes, model.train_hashes).sum())
 
@@ -35,17 +80,28 @@ def doubt(setting: str, model: Trained, data: Dataset, config: Config) -> str | 
     split; they are the same where both were cut alike.
     """
     theirs, ours = model.config.data, config.data
-    # Votes are part of the fingerprint, but not of the cut.
     same_images = model.description["fingerprint"] == data.fingerprint
-    same_images |= (theirs.votes is None) != (ours.votes is None)
-    alike = same_images and all(getattr(theirs, name) == getattr(ours, name) for name in CUT)
-    count = seen(model, data.validation)
-    if alike or not count:
+    cut_alike = all(getattr(theirs, name) == getattr(ours, name) for name in CUT)
+    # Votes are part of the fingerprint, but not of the cut.
+    alike = same_images or (theirs.votes is None) != (ours.votes is None)
+    unseen = Seen.of(model.train_hashes, model.description).validation_unseen
+    known = count(model, data.validation)
+    if not known or (alike and cut_alike and unseen):
+        return None
+    remedy = " ".join(f"--data.{name} {getattr(theirs, name)}" for name in CUT)
+    return (
+        f"{setting}: {model.path} has learnt from, or was chosen by, {known:,} of the "
+        f"{len(data.validation):,} images that are held out for validation, which may look better "
+        "than it is" + (f"; it held out its own by {remedy}." if alike and not cut_alike else ".")
+    )
+
+
+def not_comparable(setting: str, model: Trained, config: Config) -> str | None:
+    """What to say where it cannot be told whether a network has seen an image."""
+    same_size = model.description["image_size"] == config.data.image_size
+    if same_size and Seen.of(model.train_hashes, model.description).complete:
         return None
     return (
-        f"{setting}: {model.path.name} has learnt from, or was chosen by, {count:,} of the "
-        f"{len(data.validation):,} images that are held out for validation, which will look better "
-        "than it is; it held out its own by "
-        + " ".join(f"--data.{name} {getattr(theirs, name)}" for name in CUT)
-        + "."
+        f"{setting}: {model.path}, or what it comes from, has seen images of another size, so "
+        "whether they are held out now cannot be told."
     )

@@ -17,6 +17,7 @@ import shutil
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,16 @@ class Backup:
     Attributes:
       workdir: of the run.
       run: eight hexadecimal digits that stand for its images and settings.
+      former: what stood for them in earlier versions.
       target: the folder that archives go to; made when the first one is.
       minutes: between archives; the last state is archived in any case (``finish``).
     """
 
-    def __init__(self, workdir: Path, run: str, target: Path, minutes: float) -> None:
+    def __init__(
+        self, workdir: Path, run: str, target: Path, minutes: float, former: str = ""
+    ) -> None:
         self.workdir, self.run, self.target, self.minutes = workdir, run, target, minutes
+        self.former = former or run
         self._checkpoints = workdir / "checkpoints"
         self._at = -float("inf")
         self._is_new = False  # a step was saved, and is in no archive yet
@@ -101,7 +106,7 @@ class Backup:
 
     def archives(self) -> list[Path]:
         """Those of this run, by step."""
-        return self._named(self.run)
+        return self._named(f"(?:{self.run}|{self.former})")
 
     def _named(self, run: str, ending: str = "tar") -> list[Path]:
         name = re.compile(rf"{re.escape(self.workdir.name)}-{run}-(\d+)-[0-9a-f]{{16}}\.{ending}")
@@ -127,7 +132,7 @@ class Backup:
                 with tarfile.open(fileobj=written, mode="w|") as tar:
                     tar.add(self.workdir / "config.toml", "config.toml")
                     for step in sorted(steps):
-                        tar.add(step, f"checkpoints/{step.name}", filter=_ours)
+                        tar.add(step, f"checkpoints/{step.name}", filter=_ours(step))
                 file.flush()
                 os.fsync(file.fileno())
             if saved.sha256(partial) != written.digest():
@@ -168,8 +173,18 @@ class Backup:
             shutil.rmtree(inside, ignore_errors=True)
 
 
-def _ours(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if files.is_litter(member.name) else member
+def _ours(step: Path) -> Callable[[tarfile.TarInfo], tarfile.TarInfo | None]:
+    """Leaves out of an archive what ``saved.verify`` does not look at."""
+    try:
+        known = set(saved.manifest(step))
+    except (OSError, ValueError, TypeError):
+        known = set()  # who reads the archive will find the step damaged
+
+    def ours(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        name = member.name.removeprefix(f"checkpoints/{step.name}/")
+        return None if files.is_litter(name) and name not in known else member
+
+    return ours
 
 
 class _Hashed(io.RawIOBase):

@@ -4,7 +4,7 @@
                        training/          the rest of the TrainState (Orbax)
                        description.json   all that is needed to use the model, and the progress
                        train_hashes.npy   sorted uint64 hashes of the training images
-                       manifest.json      SHA-256 of every other file
+                       manifest.json      SHA-256 of every other file that is ours
 
 A step is written under a temporary name, hashed, synced and renamed: kill -9 at any moment leaves
 the old steps. Reading verifies the manifest; a step that fails is moved to quarantine/.

@@ -24,9 +24,9 @@ def describer(
     steps_per_epoch: int,
     teachers: Sequence[str] = (),
 ) -> Callable[..., dict[str, Any]]:
-    """The function from (step, rows of the epochs, seconds of training, what ``calibration.fit``
-    gave at this step or None, whether the hashes of what was seen are all of them and of images of
-    this size) to the description; ``teachers`` are their digests.
+    """The function from (step, rows of the epochs, seconds of training, ``Seen.described``, what
+    ``calibration.fit`` gave at this step or None) to the description; ``teachers`` are their
+    digests.
     """
     fixed = {
         "format": FORMAT,
@@ -48,8 +48,8 @@ def describer(
         step: int,
         history: Sequence[Row],
         seconds: float,
+        seen: Mapping[str, bool],
         fitted: Mapping[str, Any] | None = None,
-        seen_complete: bool = True,
     ) -> dict[str, Any]:
         # Of the epoch that ends at this step; none within an epoch.
         row = history[-1] if history and history[-1]["step"] == step else None
@@ -61,7 +61,7 @@ def describer(
             "metrics": _metrics(row),
             "temperature": fitted and fitted["temperature"],
             "conformal": fitted and fitted["conformal"],
-            "seen_complete": seen_complete,
+            **seen,
             "history": list(history),
         }
 

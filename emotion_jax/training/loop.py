@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset
@@ -28,6 +26,7 @@ from emotion_jax.training import (
 )
 from emotion_jax.training import program as program_lib
 from emotion_jax.training import state as state_lib
+from emotion_jax.training.ancestry import Seen
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
@@ -45,9 +44,7 @@ class Progress:
       step: ``state.step``, known without asking the device.
       history: a row an epoch.
       seconds: of training so far, over all sessions of the run.
-      seen: sorted uint64 hashes of the images that the weights come from.
-      seen_complete: whether that is all of them: of networks of another image size hashes cannot be
-        compared.
+      seen: what the weights come from.
       fitted: ``calibration.fit`` of this very step, if it was validated.
     """
 
@@ -55,8 +52,7 @@ class Progress:
     step: int
     history: tuple[Row, ...]
     seconds: float
-    seen: np.ndarray
-    seen_complete: bool = True
+    seen: Seen
     fitted: dict[str, Any] | None = None
 
 
@@ -135,28 +131,19 @@ def _restore(program: Program, state: TrainState) -> Progress:
             f"{newest.parent.parent} began with; bring them back or use another --workdir."
         )
     state = saved.read_state(newest, state)
-    seen = saved.read_hashes(newest)
-    complete = about.get("seen_complete", True)
-    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen, complete)
+    seen = Seen.of(saved.read_hashes(newest), about)
+    return Progress(state, about["step"], tuple(about["history"]), about["seconds"], seen)
 
 
 def _begin(program: Program, state: TrainState) -> Progress:
-    data, config = program.data, program.config
-    before = [("training.teachers", model) for model in program.teachers]
-    if name := config.training.init_from:
-        model, same_classes = transfer.source(name, data.classes)
+    models = [("training.teachers", model) for model in program.teachers]
+    if name := program.config.training.init_from:
+        model, same_classes = transfer.source(name, program.data.classes)
         multihost.check_same("weights of training.init_from", model.digest)
         state = transfer.initial(state, model, same_classes)
-        before.append(("training.init_from", model))
-    for setting, model in before:
-        doubt = ancestry.doubt(setting, model, data, config)
-        if doubt and multihost.is_main():
-            print(doubt, file=sys.stderr)
-    models = [model for _, model in before]
-    # Validation chooses the checkpoint, so its images are not new to it either.
-    seen = [data.train.hashes, data.validation.hashes, *(model.train_hashes for model in models)]
-    complete = ancestry.comparable(models, config.data.image_size)
-    return Progress(state, 0, (), 0.0, np.unique(np.concatenate(seen)), complete)
+        models.append(("training.init_from", model))
+    seen = ancestry.begin(program.config, program.data, models)
+    return Progress(state, 0, (), 0.0, seen)
 
 
 def _run(
@@ -257,10 +244,10 @@ def _save(program: Program, progress: Progress) -> None:
         progress.step,
         progress.history,
         progress.seconds,
+        progress.seen.described(),
         progress.fitted,
-        progress.seen_complete,
     )
-    program.store.save(progress.state, about, progress.seen)
+    program.store.save(progress.state, about, progress.seen.hashes)
 
 
 def _exhausted(history: Sequence[Row], patience: int) -> bool:

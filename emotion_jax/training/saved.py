@@ -65,17 +65,22 @@ def best(directory: Path) -> Path:
     return (ranked(whole) or whole[::-1])[0]
 
 
+def manifest(step: Path) -> dict[str, str]:
+    """SHA-256 by name, of the files that make up a step."""
+    return json.loads((step / "manifest.json").read_bytes())
+
+
 def verify(step: Path) -> str | None:
     """What is wrong with the files of ``step``, in a few words; None if nothing."""
     try:
-        manifest = json.loads((step / "manifest.json").read_bytes())
+        listed = manifest(step)
         found = set(names(step)) - {"manifest.json"}
-        if missing := sorted(set(manifest) - found):
+        if missing := sorted(set(listed) - found):
             return f"{missing[0]} is missing"
-        found -= {name for name in found - set(manifest) if files.is_litter(name)}
-        if extra := sorted(found - set(manifest)):
+        found -= {name for name in found - set(listed) if files.is_litter(name)}
+        if extra := sorted(found - set(listed)):
             return f"{extra[0]} is not in its manifest"
-        changed = (name for name in sorted(found) if sha256(step / name) != manifest[name])
+        changed = (name for name in sorted(found) if sha256(step / name) != listed[name])
         damaged = next(changed, None)
         return f"{damaged} is damaged" if damaged else None
     except FileNotFoundError:

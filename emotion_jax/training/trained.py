@@ -31,7 +31,7 @@ class Trained:
       module: uint8 [N, H, W, C] to logits [N, K].
       variables: of the module, NumPy arrays.
       train_hashes: sorted uint64, of the images that it has learnt from or was chosen by, those of
-        its teachers and of what it began with included.
+        its teachers and of what it began with included; see ``seen_complete``.
     """
 
     path: Path
@@ -46,6 +46,11 @@ class Trained:
     def temperature(self) -> float:
         """Of the probabilities (``predict.log_probabilities``); 1 where none was fitted."""
         return float(self.description["temperature"] or 1.0)
+
+    @property
+    def seen_complete(self) -> bool:
+        """Whether ``train_hashes`` are all, and of images at this network's size."""
+        return bool(self.description.get("seen_complete", True))
 
     @property
     def digest(self) -> str:

@@ -114,9 +114,13 @@ def backup(workdir: Path, config: Config, images: str) -> Backup | None:
     training = config.training
     if not training.backup_to:
         return None
-    known = _fixed(config, exclude_defaults=True) | {"images": images}
-    run = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return Backup(workdir, run, training.backup_to, training.backup_minutes)
+
+    def digest(settings: dict[str, Any]) -> str:
+        text = json.dumps(settings | {"images": images}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    run, former = digest(_fixed(config, exclude_defaults=True)), digest(_fixed(config))
+    return Backup(workdir, run, training.backup_to, training.backup_minutes, former)
 
 
 def check_same(before: Config, now: Config, workdir: Path, has_begun: bool = False) -> None:

@@ -1,10 +1,12 @@
 import csv
+import errno
 import io
 import json
 import os
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,6 +152,16 @@ def test_of_two_processes_the_second_is_refused(tmp_path, name):
     first.close()
     write(path, [])
     assert sorted(os.listdir(tmp_path)) == [name, f"b{path.suffix}"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError()])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, error):
+    def acquire(self):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    write(tmp_path / "a.jsonl", groups())
+    assert (tmp_path / "a.jsonl").read_text().count("\n") > 1
 
 
 def test_an_output_that_is_refused_is_not_held(tmp_path):

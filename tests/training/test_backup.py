@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import re
 import shutil
@@ -218,6 +219,31 @@ def test_an_archive_has_no_litter(tiny_config, tmp_path, capsys):
         assert not [name for name in tar.getnames() if "DS_Store" in name]
     assert run(config, lost(tmp_path / "run")) == history
     assert f"Going on from the backup {archive}" in capsys.readouterr().err
+
+
+def test_an_archive_has_what_the_manifest_names(tiny_config, tmp_path):
+    """Earlier versions hashed whatever lay in a step."""
+    config = with_backup(tiny_config, tmp_path / "drive", epochs=1)
+    history = run(config, tmp_path / "run")
+    lost(tmp_path / "drive")
+    (step,) = saved.steps(tmp_path / "run" / "checkpoints")
+    (step / "desktop.ini").write_bytes(b"litter")
+    digests = saved.manifest(step) | {"desktop.ini": saved.sha256(step / "desktop.ini")}
+    (step / "manifest.json").write_text(json.dumps(digests))
+    run(config, tmp_path / "run")
+    assert run(config, lost(tmp_path / "run")) == history
+    assert saved.steps(tmp_path / "run" / "checkpoints")
+
+
+def test_archives_of_earlier_versions_are_found(tiny_config, tmp_path, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    history = run(config, tmp_path / "run")
+    backup = backup_of(config, tmp_path)
+    assert backup.former != backup.run
+    for archive in archives_of(config, tmp_path):
+        archive.rename(archive.with_name(archive.name.replace(backup.run, backup.former)))
+    assert run(config, lost(tmp_path / "run")) == history
+    assert "Going on from the backup" in capsys.readouterr().err
 
 
 def test_a_run_that_does_nothing_archives_nothing(tiny_config, tmp_path, capsys):
