@@ -24,8 +24,8 @@ def describer(
     steps_per_epoch: int,
     teachers: Sequence[str] = (),
 ) -> Callable[..., dict[str, Any]]:
-    """The function from (step, rows of the epochs, seconds of training, ``Seen.described``, what
-    ``calibration.fit`` gave at this step or None) to the description; ``teachers`` are their
+    """The function from (step, rows of the epochs, seconds of training, what ``calibration.fit``
+    gave at this step or None, ``Seen.described``) to the description; ``teachers`` are their
     digests.
     """
     fixed = {
@@ -48,8 +48,8 @@ def describer(
         step: int,
         history: Sequence[Row],
         seconds: float,
-        seen: Mapping[str, bool],
         fitted: Mapping[str, Any] | None = None,
+        seen: Mapping[str, bool] | None = None,
     ) -> dict[str, Any]:
         # Of the epoch that ends at this step; none within an epoch.
         row = history[-1] if history and history[-1]["step"] == step else None
@@ -61,7 +61,7 @@ def describer(
             "metrics": _metrics(row),
             "temperature": fitted and fitted["temperature"],
             "conformal": fitted and fitted["conformal"],
-            **seen,
+            **(seen or {}),
             "history": list(history),
         }
 

@@ -244,8 +244,8 @@ def _save(program: Program, progress: Progress) -> None:
         progress.step,
         progress.history,
         progress.seconds,
-        progress.seen.described(),
         progress.fitted,
+        progress.seen.described(),
     )
     program.store.save(progress.state, about, progress.seen.hashes)
 

@@ -155,19 +155,39 @@ def test_tta_is_the_mean_over_images_that_are_moved_and_mirrored(finished, tiny_
     assert seen[0][0]["protocol"]["tta"] is None
 
 
-def test_votes_relabel(finished, tiny_tree, tmp_path):
+def test_votes_relabel(finished, tiny_tree, tmp_path, capsys):
     columns = (
         "image,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,not_face"
     )
-    rows = [columns, "0,0,0,0,0,10,0,0,0,0,0", "1,0,10,0,0,0,0,0,0,0,0", "2,0,0,0,0,0,0,0,0,0,10"]
-    (tmp_path / "votes.csv").write_text("\n".join(rows) + "\n")
-    run(finished, "--votes", tmp_path / "votes.csv", "--out", tmp_path / "out")
+    tree = tmp_path / "tree" / "test"
+    for path in sorted((tiny_tree / "test").rglob("*.png")):
+        target = tree / path.parent.name / f"{path.parent.name}{path.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    rows = [
+        columns,
+        "sad0,0,0,0,0,10,0,0,0,0,0",
+        "sad1,0,10,0,0,0,0,0,0,0,0",
+        "happy2,0,0,0,0,0,0,0,0,0,10",
+    ]
+    table = tmp_path / "votes.csv"
+    table.write_text("\n".join(rows) + "\n")
+    run(finished, "--data", tree.parent, "--votes", table, "--out", tmp_path / "out")
     content, paths, labels, *_ = read(tmp_path / "out")
-    assert len(paths) == 6
-    assert {(p.rsplit("/")[-1], label) for p, label in zip(paths, labels, strict=True)} == {
-        ("0.png", "angry"), ("1.png", "happy"),
-    }  # fmt: skip
-    assert content["protocol"]["votes"]["left_out"] == {"no row": 15, "not_face": 3}
+    assert dict(zip(paths, labels, strict=True)) == {
+        "test/sad/sad0.png": "angry",
+        "test/sad/sad1.png": "happy",
+    }
+    images = len(list(tree.rglob("*.png")))
+    assert content["protocol"]["votes"]["left_out"] == {"no row": images - 3, "not_face": 1}
+    said = refused(capsys, finished, "--votes", table_of_numbers(tmp_path, columns))
+    assert "are called the same" in said
+
+
+def table_of_numbers(folder, columns):
+    """Votes on images that are called 0, of which each class has one."""
+    (folder / "numbers.csv").write_text(f"{columns}\n0,0,0,0,0,10,0,0,0,0,0\n")
+    return folder / "numbers.csv"
 
 
 def test_bad_input_gets_a_sentence(finished, tiny_tree, tmp_path, capsys):
