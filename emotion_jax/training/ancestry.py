@@ -99,7 +99,7 @@ def doubt(setting: str, model: Trained, data: Dataset, config: Config) -> str | 
 def not_comparable(setting: str, model: Trained, config: Config) -> str | None:
     """What to say where it cannot be told whether a network has seen an image."""
     same_size = model.description["image_size"] == config.data.image_size
-    if same_size and Seen.of(model.train_hashes, model.description).complete:
+    if same_size and model.seen_complete:
         return None
     return (
         f"{setting}: {model.path}, or what it comes from, has seen images of another size, so "
