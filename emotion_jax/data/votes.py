@@ -136,10 +136,10 @@ def read(path: Path) -> Table:
             raise UserError(
                 f"{path} has no column {listed(sorted(missing))}; see docs/accuracy.md."
             )
+        own = "Image name" in given
         table: dict[str, tuple[int, ...]] = {}
         for number, row in enumerate(rows):
             name = row["image"]
-            own = "Image name" in given
             numbered = f"{SPLITS.get(row.get('Usage', ''), '')}/{number:05d}"
             names = (numbered, PurePosixPath(name).stem) if own else (name,)
             table |= dict.fromkeys(names, tuple(int(row[column]) for column in COLUMNS))
