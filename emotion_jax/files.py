@@ -8,8 +8,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from emotion_jax.errors import UserError
 
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # some network file systems
 _LITTER = re.compile(
     r"\.DS_Store|\._.*|\.directory|desktop\.ini|Thumbs\.db|__MACOSX", re.IGNORECASE
 )
@@ -37,6 +40,31 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def locked(path: Path, busy: str) -> FileLock | None:
+    """The lock that the file ``path`` is, held; None where the file system has no locks.
+
+    Args:
+      path: made where it is not there.
+      busy: the sentence where another process holds it.
+
+    Raises:
+      UserError: another process holds it.
+      OSError: it cannot be made.
+    """
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(busy) from None
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return lock
 
 
 def remove_temporary(folder: Path) -> None:
@@ -96,6 +124,21 @@ def reported(path: Path) -> Iterator[None]:
         raise UserError(
             f"Cannot write to {path}: {error.strerror or error}; what was there is untouched."
         ) from None
+
+
+def utf8(path: Path) -> Path:
+    """``path``, of which a library that takes no other names will be told.
+
+    Raises:
+      UserError: its name, or that of a folder that it lies in, is not UTF-8.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path.absolute()}: a name that is not valid UTF-8; choose another place."
+        ) from None
+    return path
 
 
 def named(paths: Sequence[Path]) -> list[tuple[str, Path]]:

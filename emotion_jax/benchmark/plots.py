@@ -55,7 +55,7 @@ def side_by_side(content: dict[str, Any]) -> Figure:
     """
     networks = content["networks"]
     canvas = _canvas(1.6 + 0.42 * len(networks), f"{content['device']}:", content["rounds"])
-    titles = {"train": "Training", "evaluate": "Naming"}
+    titles = {"train": "Training", "evaluate": "Inference"}
     for axes, (task, title) in zip(canvas.subplots(1, 2), titles.items(), strict=True):
         rates = {name: network[task] for name, network in networks.items()}
         _bars(axes, rates, [BLUE] * len(rates))

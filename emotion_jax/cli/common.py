@@ -128,21 +128,6 @@ def config_file(path: Path) -> Path:
     )
 
 
-def utf8(path: Path) -> Path:
-    """``path``, of which a library that takes no other names will be told.
-
-    Raises:
-      UserError: its name, or that of a folder that it lies in, is not UTF-8.
-    """
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{path.absolute()}: a name that is not valid UTF-8; choose another place."
-        ) from None
-    return path
-
-
 def run(work: Callable[[], None]) -> None:
     """Do a command's work.
 

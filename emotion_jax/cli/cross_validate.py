@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_jax import config as config_lib
+from emotion_jax import files
 from emotion_jax.cli import common, train
 from emotion_jax.config import Config
 
@@ -50,7 +51,7 @@ def _cross_validate(argv: Sequence[str]) -> None:
     from emotion_jax.training import compilation
 
     with compilation.cached(config_lib.cache_dir() / "xla"):
-        _run(config, common.utf8(values.workdir or Path("runs") / f"{name}_cv"), asked)
+        _run(config, files.utf8(values.workdir or Path("runs") / f"{name}_cv"), asked)
 
 
 def _run(config: Config, folder: Path, asked: dict[str, Any]) -> None:

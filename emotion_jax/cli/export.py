@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from emotion_jax import files
 from emotion_jax.cli import common
 from emotion_jax.config import cache_dir
 
@@ -52,7 +53,7 @@ def _export(args: Export) -> None:
     from emotion_jax.export import export
     from emotion_jax.training import compilation, trained
 
-    export.check_free(common.utf8(args.out) if args.format == "onnx" else args.out, args.format)
+    export.check_free(files.utf8(args.out) if args.format == "onnx" else args.out, args.format)
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
         update = {"dir": args.data, "stage_to": None}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_jax import config as config_lib
+from emotion_jax import files
 from emotion_jax.cli import common
 from emotion_jax.config import Config
 
@@ -46,7 +47,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         argv, DEFAULT, PROG, DESCRIPTION, {"--workdir": Path}, {"--data": "--data.dir"}
     )
     name = values.config.stem if values.config else "synthetic"
-    return config, common.utf8(values.workdir or Path("runs") / name)
+    return config, files.utf8(values.workdir or Path("runs") / name)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

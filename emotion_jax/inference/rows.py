@@ -1,7 +1,6 @@
 """The output of scripts/predict.py: a row a face, as JSON lines or CSV."""
 
 import contextlib
-import errno
 import json
 import os
 import sys
@@ -9,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock, Timeout
-
+from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.inference import settings, written
 from emotion_jax.inference.face import Face
 from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row, csv_line
-
-NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # some network file systems
 
 
 def rows_of(
@@ -93,7 +89,9 @@ class Output:
         if path.suffix.lower() not in (".csv", ".jsonl"):
             raise UserError(f"--out is {path}; its name must end with .jsonl or .csv.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path)
+        # Two processes would both write what is missing in it.
+        busy = f"Another process writes to {path}; wait for it or choose another --out."
+        self._lock = files.locked(path.with_name(f".{path.name}.lock"), busy)
         try:
             self._open(path, settings_now)
         except BaseException:
@@ -168,27 +166,3 @@ class Output:
         cells = [values.get(name) for name in BEFORE]
         cells += [probs.get(name) for name in self._classes]
         return csv_line(cells + [values.get(name) for name in AFTER])
-
-
-def _locked(path: Path) -> FileLock | None:
-    """The lock of an output, held: two processes would both write what is missing in it.
-
-    None where the file system has no locks.
-
-    Raises:
-      UserError: another process holds it.
-    """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"Another process writes to {path}; wait for it or choose another --out."
-        ) from None
-    except NotImplementedError:
-        return None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return None
-    return lock

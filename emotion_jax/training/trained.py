@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from emotion_jax import config, models
+from emotion_jax import config, files, models
 from emotion_jax.config import Config
 from emotion_jax.errors import UserError, listed
 from emotion_jax.training import saved, weights
@@ -99,9 +99,10 @@ def load(source: Path) -> Trained:
 
     Raises:
       UserError: it is damaged, or was written by a version of this program that this one does not
-        understand.
+        understand; or it lies where the library that reads checkpoints takes no name.
     """
     if _is_step(source):
+        files.utf8(source)
         description = saved.read_description(source)
         return _assemble(
             source, description, saved.read_variables(source), saved.read_hashes(source)

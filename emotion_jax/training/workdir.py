@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from emotion_jax import config as config_lib
 from emotion_jax import files
 from emotion_jax.config import Config
@@ -40,13 +38,8 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
         return
     with files.reported(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workdir / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"Another process trains in {workdir}; wait for it or use another --workdir."
-            ) from None
+        busy = f"Another process trains in {workdir}; wait for it or use another --workdir."
+        lock = files.locked(workdir / ".lock", busy)
     try:
         path = workdir / "config.toml"
         before = config_lib.load(path) if path.is_file() else None
@@ -66,7 +59,8 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
                 files.remove_temporary(folder)
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _check_written(path: Path, config: Config) -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -62,6 +64,13 @@ def test_a_checkpoint_of_that_name_comes_first_but_no_other_folder(
     assert trained.load(trained.resolve(trained.Path("run"))).classes == model.classes
     monkeypatch.chdir(finished.parent)
     assert trained.resolve(trained.Path("run")).parent.name == "checkpoints"
+
+
+def test_below_a_name_that_is_no_utf8(finished, tmp_path):
+    folder = tmp_path / "\udce9"
+    shutil.copytree(finished, folder)
+    with pytest.raises(UserError, match="a name that is not valid UTF-8"):
+        trained.load(trained.resolve(folder))
 
 
 @pytest.mark.parametrize(("dtype", "largest"), [("float16", 2e-3), ("int8", 3e-2)])

@@ -1,6 +1,8 @@
+import errno
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from emotion_jax import config as config_lib
 from emotion_jax.data import dataset
@@ -108,3 +110,27 @@ def test_processes_agree_on_more_than_a_run_keeps(tiny_config):
     for values in ({"epochs": 9}, {"init_from": "a"}, {"teachers": ("a",)}, {"seed": 1}):
         assert workdir.agreed(training(tiny_config, **values)) != agreed
     assert workdir.agreed(training(tiny_config, backup_to=Path("a"))) == agreed
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError()])
+def test_a_file_system_without_locks(tiny_config, tmp_path, monkeypatch, error):
+    def acquire(self):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with workdir.opened(tmp_path, tiny_config):
+        workdir.write_history(tmp_path, [{"epoch": 1}])
+    assert config_lib.load(tmp_path / "config.toml") == tiny_config
+
+
+def test_a_workdir_whose_lock_cannot_be_made(tiny_config, tmp_path, monkeypatch):
+    def acquire(self):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with (
+        pytest.raises(UserError, match="Read-only file system"),
+        workdir.opened(tmp_path, tiny_config),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
