@@ -94,10 +94,12 @@ def _check_held_out(config: Config, folds: Sequence[Fold]) -> None:
     """Refuse to begin with, or to learn from, a network that has seen what is held out from it.
 
     Raises:
-      UserError: there is one; names the setting.
+      UserError: there is one, or it cannot be told; names the setting.
     """
     for setting, name in ancestry.names(config):
         model = trained_lib.load(trained_lib.resolve(Path(name)))
+        if sentence := ancestry.not_comparable(setting, model, config):
+            raise UserError(f"{sentence} Leave the setting out, or name weights of that size.")
         for fold in folds:
             if seen := ancestry.count(model, fold.held_out):
                 raise UserError(
@@ -180,6 +182,7 @@ def _protocol(scheme: Scheme) -> dict[str, str]:
         "selection": "each fold cuts its own validation split from the rest, as training does",
         "seed": "training.seed plus the place of the fold; folds: data.split_seed plus the repeat",
         "normalisation": "mean and standard deviation of all of train, for all folds",
+        "deduplicated": "nothing to leave out: identical images are in one fold",
         "interval": "95%, corrected resampled t (Nadeau and Bengio 2003)",
         "std": "sample standard deviation over the folds",
     }

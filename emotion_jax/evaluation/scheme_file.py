@@ -15,6 +15,7 @@ from emotion_jax.evaluation.folds import Scheme
 from emotion_jax.training import saved, workdir
 
 NAME = "scheme.json"
+RESULTS = ("predictions.csv", "cross_validation.json", "cross_validation.png")
 
 
 def check(folder: Path, config: Config, scheme: Scheme) -> None:
@@ -26,11 +27,28 @@ def check(folder: Path, config: Config, scheme: Scheme) -> None:
     if (folder / "checkpoints").is_dir():
         raise UserError(f"{folder} is the workdir of a training run; use another --workdir.")
     if not begun(folder):
+        _check_free(folder)
         return  # there is nothing that other settings could spoil
     before = _read(folder)
     for name in ("folds", "repeats", "near"):  # of --groups it is the effect that counts
         _check_same(name, before, scheme, folder)
     workdir.check_same(config_lib.load(folder / "config.toml"), config, folder)
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse to write over results that no fold accounts for.
+
+    Raises:
+      UserError: there are some.
+    """
+    found = [name for name in RESULTS if (folder / name).exists()]
+    if (folder / NAME).exists() and not (folder / "config.toml").is_file():
+        found.append(NAME)
+    if found:
+        raise UserError(
+            f"{folder} holds {found[0]}, and no fold that it could come from; move it away or use "
+            "another --workdir."
+        )
 
 
 def note(folder: Path, scheme: Scheme, images: str, cuts: Sequence[str]) -> None:

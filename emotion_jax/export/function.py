@@ -55,14 +55,16 @@ def in_float32(trained: Trained) -> Trained:
     if settings.dtype == "float32":
         return trained
     about = trained.description
+    settings = settings.model_copy(update={"dtype": "float32"})
     module = models.build(
-        settings.model_copy(update={"dtype": "float32"}),
+        settings,
         len(trained.classes),
         about["image_size"],
         tuple(about["mean"]),
         tuple(about["std"]),
     )
-    return dataclasses.replace(trained, module=module)
+    config = trained.config.model_copy(update={"model": settings})
+    return dataclasses.replace(trained, config=config, module=module)
 
 
 def describe(trained: Trained) -> dict[str, Any]:

@@ -259,3 +259,18 @@ def test_a_network_that_has_seen_what_is_held_out(copy, arguments, tmp_path, cap
     assert f"error: training.{setting}: {copy / 'fold-1-1'} has learnt from, or was chosen" in said
     assert "images that fold 2 holds out" in said  # the first one is held out from it as well
     assert not list((tmp_path / "new").glob("fold-*"))
+
+
+def test_a_network_of_another_size_cannot_be_told(copy, arguments, tmp_path, capsys):
+    more = ("--workdir", tmp_path / "new", "--training.teachers", copy / "fold-1-1")
+    said = refused(capsys, *arguments, *more, "--data.image_size", 16)
+    assert "has seen images of another size, so whether they are held out now" in said
+    assert not list((tmp_path / "new").glob("fold-*"))
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "cross_validation.json", "scheme.json"])
+def test_a_folder_of_someone_elses_results_is_left_alone(arguments, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    said = refused(capsys, *arguments, "--workdir", tmp_path)
+    assert f"holds {name}, and no fold that it could come from" in said
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]

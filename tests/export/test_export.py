@@ -1,10 +1,12 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from emotion_jax.cli import export as command
 from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError
-from emotion_jax.export import export, onnx, parity
+from emotion_jax.export import export, onnx, parity, stablehlo
 from emotion_jax.training import trained, weights
 
 
@@ -78,6 +80,23 @@ def test_bfloat16_is_told_apart(make_trained, split, tmp_path):
     model = make_trained(widths=[4], dense=[], dtype="bfloat16")
     result = export.export(model, "onnx", tmp_path / "a.onnx", split)
     assert result.difference.largest < 1e-5 < result.own.largest
+
+
+def test_what_computes_in_bfloat16_is_held_to_less(make_trained, split, tmp_path, monkeypatch):
+    bfloat16 = make_trained(widths=[4], dense=[], dtype="bfloat16")
+    float32 = make_trained(widths=[4], dense=[])
+    load = stablehlo.load
+    for model, off, passes in (
+        (bfloat16, 2e-3, True),  # what optimised programs of shipped networks differ by is 1e-3
+        (bfloat16, 2e-2, False),
+        (float32, 2e-3, False),
+    ):
+        run = lambda path, off=off: lambda images: load(path)(images) + off  # noqa: E731
+        monkeypatch.setattr(stablehlo, "load", run)
+        with nullcontext() if passes else pytest.raises(export.Diverged):
+            result = export.export(model, "stablehlo", tmp_path / "a.stablehlo", split)
+            assert result.tolerance == 1e-2
+    assert export.export(bfloat16, "onnx", tmp_path / "a.onnx", split).tolerance == 1e-4
 
 
 @pytest.mark.parametrize("name", ["onnx", "stablehlo", "safetensors"])
