@@ -55,6 +55,7 @@ def _inspect(args: Inspect) -> None:
     out = args.out or Path("runs") / "doctor" / args.data.resolve().name
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--out: {out} lies in the data {root}; choose a folder elsewhere.")
+    examine.check(out)
     if args.fix is not None:
         fix.check(args.fix, root, out)
     known = None if args.predictions is None else predictions.read(args.predictions)

@@ -1,7 +1,6 @@
 """Images that are there more than once: within a split, across splits, under two labels."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,11 +20,12 @@ IDENTICAL = "identical pixels"  # how the detail of an exact copy begins
 def find(
     survey: Survey, blank: np.ndarray, progress: bool = False
 ) -> tuple[list[Finding], list[Finding]]:
-    """Findings of the kinds ``leak label_conflict duplicate near_duplicate``; and every leak.
+    """Findings of the kinds ``leak label_conflict duplicate near_duplicate``; and more leaks.
 
     Of the first an image has at most one line of a kind. The image that it is related to comes
     before it in the order of splits (train first) and paths. Exact copies come first, then by
-    likeness.
+    likeness. Of the leaks there are enough that an image of train that any other split has one like
+    is in one of them, or has the pixels of one that is.
 
     Args:
       survey: the images.
@@ -33,36 +33,32 @@ def find(
         their exact pixels alone.
       progress: show a bar.
     """
-    contents = _Contents(survey)
-    looked = np.flatnonzero(~blank[contents.first])
-    pairs = near_pairs(survey.thumbs[contents.first[looked]], progress)
+    contents = _contents(survey)
+    groups = sorted(images for splits in contents for images in splits.values())
+    groups = [images for images in groups if not blank[images[0]]]
+    looked = np.array([images[0] for images in groups], np.int64)
+    # By split: likeness is not quite symmetric, and what train loses is not to change the order.
+    pairs = near_pairs(survey.thumbs[looked], survey.split[looked], progress)
     first: dict[tuple[str, str], Finding] = {}
     leaks = []
-    for finding in (*_exact(survey, contents), *_near(survey, contents, pairs, looked)):
+    for finding in (*_exact(survey, contents), *_near(survey, groups, pairs)):
         first.setdefault((finding.kind, finding.path), finding)
         leaks += [finding] * (finding.kind == LEAK)
     return list(first.values()), leaks
 
 
-class _Contents:
-    """Images by their pixels.
-
-    Attributes:
-      first: int64 [contents], the first image of each, rising.
-      splits: of each content, split -> its images in that split, rising.
-    """
-
-    def __init__(self, survey: Survey) -> None:
-        _, first, inverse = np.unique(survey.hashes, return_index=True, return_inverse=True)
-        self.first = np.sort(first)
-        place = np.argsort(np.argsort(first))[inverse.reshape(-1)]
-        self.splits: list[dict[int, list[int]]] = [{} for _ in first]
-        for image, content in enumerate(place.tolist()):
-            self.splits[content].setdefault(int(survey.split[image]), []).append(image)
+def _contents(survey: Survey) -> list[dict[int, list[int]]]:
+    """Images by their pixels, in the order of the first of each: split -> its images, rising."""
+    found: dict[int, dict[int, list[int]]] = {}
+    for image, (digest, split) in enumerate(
+        zip(survey.hashes.tolist(), survey.split.tolist(), strict=True)
+    ):
+        found.setdefault(digest, {}).setdefault(split, []).append(image)
+    return list(found.values())
 
 
-def _exact(survey: Survey, contents: _Contents) -> Iterator[Finding]:
-    for splits in contents.splits:
+def _exact(survey: Survey, contents: Sequence[dict[int, list[int]]]) -> Iterator[Finding]:
+    for splits in contents:
         home, *others = splits
         first = splits[home][0]
         for images in splits.values():
@@ -77,30 +73,23 @@ def _exact(survey: Survey, contents: _Contents) -> Iterator[Finding]:
                     yield _finding(survey, LABEL_CONFLICT, image, first, IDENTICAL)
 
 
-def _near(
-    survey: Survey, contents: _Contents, pairs: Pairs, looked: np.ndarray
-) -> Iterator[Finding]:
-    """All pairs, those of the highest correlation first."""
+def _near(survey: Survey, groups: Sequence[list[int]], pairs: Pairs) -> Iterator[Finding]:
+    """Of all pairs of groups of equal images, those of the highest correlation first.
+
+    Within a split one finding of a pair, across splits one of each image of the later group.
+    """
     for k in np.lexsort((pairs.earlier, pairs.later, -pairs.correlation)).tolist():
-        two = contents.splits[looked[pairs.later[k]]], contents.splits[looked[pairs.earlier[k]]]
+        later, earlier = groups[pairs.later[k]], groups[pairs.earlier[k]]
+        if survey.hashes[later[0]] == survey.hashes[earlier[0]]:
+            continue
         like = f"near-identical, correlation {pairs.correlation[k]:.3f}"
         like += ", mirrored" if pairs.mirrored[k] else ""
-        for image, other in _couples(*two):
-            same_split = survey.split[image] == survey.split[other]
-            kinds = [NEAR_DUPLICATE if same_split else LEAK]
-            kinds += [LABEL_CONFLICT] * bool(survey.label[image] != survey.label[other])
+        is_leak = survey.split[later[0]] != survey.split[earlier[0]]
+        for image in later if is_leak else later[:1]:
+            kinds = [LEAK if is_leak else NEAR_DUPLICATE]
+            kinds += [LABEL_CONFLICT] * bool(survey.label[image] != survey.label[earlier[0]])
             for kind in kinds:
-                yield _finding(survey, kind, image, other, like)
-
-
-def _couples(a: dict[int, list[int]], b: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
-    """Of two contents' images, (later, earlier): one pair in a split, all copies across splits."""
-    for (split, here), (other, there) in itertools.product(a.items(), b.items()):
-        if split == other:
-            yield max(here[0], there[0]), min(here[0], there[0])
-        else:
-            late, early = (here, there) if split > other else (there, here)
-            yield from ((image, early[0]) for image in late)
+                yield _finding(survey, kind, image, earlier[0], like)
 
 
 def _finding(survey: Survey, kind: str, image: int, related: int, detail: str) -> Finding:

@@ -1,5 +1,6 @@
 """From a folder to findings, and from findings to files."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from emotion_jax.evaluation.doctor.findings import IMBALANCE, KINDS, MISLABEL, F
 from emotion_jax.evaluation.doctor.predictions import Predictions
 from emotion_jax.evaluation.doctor.survey import Survey, list_tree, survey
 
+TABLE, PAGE = "findings.csv", "report.html"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -18,8 +21,8 @@ class Diagnosis:
 
     Attributes:
       findings: kind -> its findings, for every kind that was looked for.
-      leaks: all pairs of an image and one like it in an earlier split; of the findings an image
-        has one.
+      leaks: pairs of an image and one like it in an earlier split, more than the one that an image
+        has among the findings: from ``copies.find``.
       notes: on the mislabels, for a reader.
       score: of the mislabels against votes, from ``mislabels.score``; None: not asked for.
     """
@@ -73,12 +76,41 @@ def examine(
     return Diagnosis(seen, found | {MISLABEL: ranking.findings}, leaks, ranking.notes, score)
 
 
+def check(out: Path) -> None:
+    """Refuse a folder with files that ``write`` would replace or delete, and that it did not write.
+
+    Raises:
+      UserError: names the first; or the folder cannot be read.
+    """
+    names = (TABLE, PAGE, *(f"{kind}.png" for kind in KINDS))
+    found = [name for name in names if os.path.lexists(out / name)]
+    if found and not _is_ours(out):
+        raise UserError(
+            f"{out} holds {found[0]} and is no report of inspect_data.py, which would replace it; "
+            "choose another --out, or move it away."
+        )
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether the table that ``write`` begins with lies there."""
+    try:
+        with (out / TABLE).open("rb") as file:
+            return file.readline() == findings.table([]).encode()
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(f"Cannot write the report to {out}: {error.strerror or error}.") from None
+
+
 def write(diagnosis: Diagnosis, out: Path) -> None:
     """Write findings.csv, report.html and a PNG file for each kind of which something was found.
 
+    What an earlier examination has left in the folder is replaced.
+
     Raises:
-      UserError: the folder cannot be written to.
+      UserError: the folder cannot be written to, or ``check`` refuses it.
     """
+    check(out)
     root = diagnosis.survey.tree.root
     pictures = {IMBALANCE: sheets.balance(diagnosis.survey)}
     for kind, some in diagnosis.findings.items():
@@ -88,12 +120,12 @@ def write(diagnosis: Diagnosis, out: Path) -> None:
     html = page.html(diagnosis, pictures)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        files.write_text_atomic(out / TABLE, findings.table(diagnosis.all))
         for kind in KINDS:  # of an earlier examination
             if kind not in pictures:
                 (out / f"{kind}.png").unlink(missing_ok=True)
-        files.write_text_atomic(out / "findings.csv", findings.table(diagnosis.all))
         for kind, png in pictures.items():
             files.write_bytes_atomic(out / f"{kind}.png", png)
-        files.write_text_atomic(out / "report.html", html)
+        files.write_text_atomic(out / PAGE, html)
     except OSError as error:
         raise UserError(f"Cannot write the report to {out}: {error.strerror or error}.") from None

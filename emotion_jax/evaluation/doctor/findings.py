@@ -1,9 +1,9 @@
 """What the doctor finds: one kind, one path, one line."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from emotion_jax import files
 
 BROKEN, BLANK, OUTLIER, IMBALANCE = "broken", "blank", "outlier", "imbalance"
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
@@ -42,8 +42,4 @@ class Finding(NamedTuple):
 
 def table(findings: Iterable[NamedTuple], fields: Sequence[str] = Finding._fields) -> str:
     """CSV with LF line ends: the names of the fields, then a line a finding."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows(findings)
-    return buffer.getvalue()
+    return files.csv_text([fields, *findings])

@@ -1,10 +1,11 @@
 """A clean copy of a tree: hard links to what is good, and a list of what was left out."""
 
+import contextlib
 import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,8 @@ def check(target: Path, root: Path, out: Path) -> None:
 def plan(survey: Survey, findings: Iterable[Finding], leaks: Iterable[Finding]) -> list[LeftOut]:
     """What to leave out, sorted by path; an image that is wrong twice has its first reason.
 
-    ``leaks`` are all of them: of ``findings`` each image has one, however many it is a copy of.
+    ``leaks`` are from ``copies.find``, with every image of train that another split has as well: of
+    ``findings`` each image has one, however many it is a copy of.
 
     From every split: files that cannot be read. From train alone (or the one nameless split), so
     that a test split stays what others report on: blank images, images that also occur in another
@@ -114,37 +116,75 @@ def write(
       How many images were linked, and how many copied.
 
     Raises:
-      UserError: the copy cannot be written, or nothing would be left in it.
+      UserError: the copy cannot be written, another process writes it, or nothing would be left
+        in it of a split or of a class in a split.
     """
     without = {entry.path for entry in left_out}
     kept = [path for path in survey.paths if path not in without]
     if not kept:
         raise UserError(f"--fix: of {survey.tree.root} no image would be left.")
-    for number, name in enumerate(survey.tree.splits):
-        paths = {path for path, k in zip(survey.paths, survey.split, strict=True) if k == number}
-        if paths and paths <= without:
-            raise UserError(
-                f"--fix: every image of {survey.tree.root} would be left out of {name or 'it'}; "
-                "look at the findings first."
-            )
+    _check_left(survey, without)
     target = Path(os.path.abspath(target))
     making = target.with_name(f".{target.name}.fixing")
     try:
-        shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
-        making.mkdir(parents=True)
-        try:
-            copied = _fill(making, survey.tree.root, kept, progress)
-            files.write_text_atomic(making / RECORD, table(left_out, LeftOut._fields))
-            making.rename(target)  # also over an empty folder
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+            try:
+                making.mkdir()
+                copied = _fill(making, survey.tree.root, kept, progress)
+                files.write_text_atomic(making / RECORD, table(left_out, LeftOut._fields))
+                making.rename(target)  # also over an empty folder
+            except BaseException:
+                shutil.rmtree(making, ignore_errors=True)
+                raise
     except OSError as error:
         raise UserError(
             f"--fix: cannot write {target}: {error.strerror or error}; "
             "make room, or choose another folder."
         ) from None
     return len(kept) - copied, copied
+
+
+def _check_left(survey: Survey, without: Collection[str]) -> None:
+    """Refuse a copy that lacks a split, or a class of a split, of which the original has images.
+
+    Raises:
+      UserError: names the first.
+    """
+    tree = survey.tree
+    places = list(zip(survey.split.tolist(), survey.label.tolist(), strict=True))
+    left = {place for path, place in zip(survey.paths, places, strict=True) if path not in without}
+    for split in sorted({split for split, _ in places} - {split for split, _ in left}):
+        raise UserError(
+            f"--fix: every image of {tree.root} would be left out of {tree.splits[split] or 'it'}; "
+            "look at the findings first."
+        )
+    for split, label in sorted(set(places) - left):
+        name, where = tree.classes[label], tree.splits[split]
+        raise UserError(
+            f"--fix: every image of the class {name}{f' of {where}' if where else ''} would be "
+            f"left out of {tree.root}, and a network could not learn it; look at the findings "
+            "first, and delete the copies of these images that are too many, or the whole class."
+        )
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let no other process write the copy at the same time.
+
+    Raises:
+      UserError: one does.
+    """
+    busy = f"--fix: another process writes {target}; wait for it or choose another folder."
+    path = target.with_name(f".{target.name}.fixing.lock")
+    lock = files.locked(path, busy)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            path.unlink(missing_ok=True)  # while it is held: afterwards it may be another's
+            lock.release()
 
 
 def text(target: Path, left_out: Sequence[LeftOut], linked: int, copied: int) -> str:

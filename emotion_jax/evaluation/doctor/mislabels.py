@@ -61,6 +61,9 @@ def find(survey: Survey, predictions: Predictions) -> Ranking:
     notes = _notes(survey, predictions, len(rows), len(known))
     labels = np.array([predictions.classes.index(names[survey.label[i]]) for i in known])
     probs = np.stack([predictions.probs[survey.paths[i]] for i in known])
+    if len(np.unique(labels)) == 1:
+        name = names[survey.label[known[0]]]
+        notes.append(f"All of them are of the class {name}: likely mislabels take a second one.")
     findings = []
     for k in _ranked(labels, probs):
         best = int(probs[k].argmax())
@@ -81,6 +84,8 @@ def _ranked(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
         raise UserError(
             'Finding mislabels needs cleanlab: pip install "emotion-jax[doctor]".'
         ) from None
+    if len(np.unique(labels)) == 1:
+        return np.zeros(0, np.int64)  # cleanlab fails, unless the class is its first
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that no image here has
         return find_label_issues(
@@ -112,27 +117,35 @@ def score(ranking: Ranking, table: Path) -> dict[str, Any]:
 
     An image counts as mislabelled where the majority of its ten votes (``data.votes``) is
     another class than its folder, or that it shows no face; without a majority it does not count
-    as one.
+    as one. Images in folders that are called otherwise than the votes' classes are not looked at.
 
     Args:
       ranking: of images whose file stems are in the table.
       table: FER+ votes, CSV.
 
     Returns:
-      ``n`` images with a row in the table, ``random``: the share of mislabels among them (what a
-      random ranking would score), ``precision``: {k: share among the first k of the ranking}.
+      ``n`` images looked at that have a row in the table, ``random``: the share of mislabels among
+      them (what a random ranking would score), ``precision``: {k: share among the first k of the
+      ranking}.
 
     Raises:
-      UserError: the table cannot be read, or has none of the images.
+      UserError: the table cannot be read, has none of the images, or none of their folders is
+        called as one of its classes is.
     """
     votes = votes_lib.read(table)
+    rated = {path: counts for path in ranking.labels if (counts := votes.of(path)) is not None}
+    if not rated:
+        raise UserError(f"The votes {table} have none of the images that were predicted.")
     wrong = {
         path: (chosen := votes_lib.majority(counts)) is not None and chosen != label
-        for path, label in ranking.labels.items()
-        if (counts := votes.of(path)) is not None
+        for path, counts in rated.items()
+        if (label := ranking.labels[path]) in votes_lib.CLASSES
     }
     if not wrong:
-        raise UserError(f"The votes {table} have none of the images that were predicted.")
+        raise UserError(
+            f"The votes {table} are for the classes {listed(votes_lib.CLASSES)}; the folders are "
+            f"called {listed(sorted({ranking.labels[path] for path in rated}))}: rename them."
+        )
     hits = [wrong[finding.path] for finding in ranking.findings if finding.path in wrong]
     cuts = sorted({k for k in PRECISION_AT if k < len(hits)} | {len(hits)} - {0})
     return {

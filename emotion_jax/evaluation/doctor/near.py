@@ -10,6 +10,7 @@ are, takes strangers for copies: two faces share the places of light and shade, 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -46,13 +47,34 @@ class Pairs:
         return len(self.later)
 
 
-def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
-    """All pairs of near-duplicates, of each image at most the 16 nearest by hash, mirrored 16 more.
+class _Block(NamedTuple):
+    """Candidates: int64 [m, 2], later and earlier.
 
-    Every hash is compared with every other: the time grows with the square of n.
+    Attributes:
+      nearest: of each later image.
+      others: the further ones, all of them across splits.
+      compared: pairs of hashes that were compared for them.
+    """
+
+    nearest: np.ndarray
+    others: np.ndarray
+    compared: int
+
+
+def near_pairs(thumbs: np.ndarray, split: np.ndarray, progress: bool = False) -> Pairs:
+    """Pairs of near-duplicates, among them of every image that another split has one like.
+
+    Of each image at most the 16 nearest by hash in its split and the 16 nearest in others, mirrored
+    16 more of each. Across splits there is no such limit on what is compared, or a film in both
+    would hide its leaks behind each other: an image that has one like it among the earlier of other
+    splits is the later of at least one pair; that has one among the later, the earlier of one.
+
+    Every hash is compared with every other: the time grows with the square of n. There are no more
+    than some tens of pairs an image, however many are alike.
 
     Args:
       thumbs: uint8 [n, 32, 32], none of them blank.
+      split: int [n].
       progress: show a bar.
     """
     plain, mirrored = (
@@ -60,19 +82,54 @@ def near_pairs(thumbs: np.ndarray, progress: bool = False) -> Pairs:
         for some in (thumbs, thumbs[:, :, ::-1])
     )
     found = [(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), False)]
+    paired = np.zeros((2, len(thumbs)), bool)  # across splits, as the later and as the earlier
     total = len(thumbs) * (len(thumbs) - 1)  # of each pair both ways round
     with tqdm(
         total=total, desc="comparing images", unit="pair", unit_scale=True, disable=not progress
     ) as bar:
         for flip, queries in enumerate((plain, mirrored)):
-            for pairs, compared in _candidates(queries, plain):
-                r = correlations(thumbs, pairs, bool(flip))
-                near = r >= CORRELATION
-                found.append((pairs[near], r[near], bool(flip)))
-                bar.update(compared)
+            for block in _candidates(queries, plain, split):
+                pairs, r = _alike(thumbs, block.nearest, bool(flip))
+                found.append((pairs, r, bool(flip)))
+                across = split[pairs[:, 0]] != split[pairs[:, 1]]
+                paired[0, pairs[across, 0]] = paired[1, pairs[across, 1]] = True
+                for pairs, r in _further(thumbs, block.others, bool(flip), paired):
+                    found.append((pairs, r, bool(flip)))
+                bar.update(block.compared)
     pairs = np.concatenate([p for p, _, _ in found])
     flips = np.concatenate([np.full(len(p), flip) for p, _, flip in found])
     return Pairs(pairs[:, 0], pairs[:, 1], np.concatenate([r for _, r, _ in found]), flips)
+
+
+def _alike(thumbs: np.ndarray, pairs: np.ndarray, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the pairs that are near-duplicates, and their correlations."""
+    r = correlations(thumbs, pairs, mirrored)
+    return pairs[r >= CORRELATION], r[r >= CORRELATION]
+
+
+def _further(
+    thumbs: np.ndarray, pairs: np.ndarray, mirrored: bool, paired: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of pairs across splits those that are alike and of an image that has no such pair yet.
+
+    A film has as many pairs as the product of its frames here and there: once each frame is in one
+    they tell nothing new. ``paired``, bool [2, n], is what is known, and brought up to date.
+    """
+    for start in range(0, len(pairs), CHUNK):
+        some = pairs[start : start + CHUNK]
+        some, r = _alike(thumbs, some[~_known(paired, some).all(axis=1)], mirrored)
+        best = np.argsort(-r, kind="stable")
+        some, r = some[best], r[best]
+        is_first = np.zeros((len(some), 2), bool)
+        for column in (0, 1):
+            is_first[np.unique(some[:, column], return_index=True)[1], column] = True
+        kept = (is_first & ~_known(paired, some)).any(axis=1)
+        paired[0, some[:, 0]] = paired[1, some[:, 1]] = True
+        yield some[kept], r[kept]
+
+
+def _known(paired: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.stack([paired[0, pairs[:, 0]], paired[1, pairs[:, 1]]], axis=1)
 
 
 def correlations(thumbs: np.ndarray, pairs: np.ndarray, mirrored: bool) -> np.ndarray:
@@ -115,24 +172,24 @@ def _detail(images: np.ndarray) -> np.ndarray:
     return pixels - uniform_filter(pixels, (0, BLUR, BLUR))
 
 
-def _candidates(queries: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Pairs (later, earlier) within ``DISTANCE``: int64 [m, 2], and of how many that is.
-
-    ``queries[later]`` is compared with ``hashes[earlier]``.
-    """
+def _candidates(queries: np.ndarray, hashes: np.ndarray, split: np.ndarray) -> Iterator[_Block]:
+    """Pairs (later, earlier) within ``DISTANCE``: ``queries[later]`` and ``hashes[earlier]``."""
     n = len(hashes)
     rows = max(1, CELLS // max(n, 1))
 
-    def search(start: int) -> tuple[np.ndarray, int]:
+    def search(start: int) -> _Block:
         stop = min(start + rows, n)
         bits = np.bitwise_count(queries[start:stop, None] ^ hashes[None, :stop])
         row, earlier = np.nonzero(bits <= DISTANCE)
         below = earlier < row + start
         row, earlier = row[below], earlier[below]
-        order = np.lexsort((earlier, bits[row, earlier], row))
-        row, earlier = row[order], earlier[order]
-        near = np.arange(len(row)) - np.searchsorted(row, row) < NEAREST
-        pairs = np.stack([row[near] + start, earlier[near]], axis=1)
-        return pairs, (start + stop - 1) * (stop - start) // 2
+        across = split[row + start] != split[earlier]
+        order = np.lexsort((earlier, bits[row, earlier], across, row))
+        row, earlier, across = row[order], earlier[order], across[order]
+        group = 2 * row + across
+        near = np.arange(len(row)) - np.searchsorted(group, group) < NEAREST
+        pairs = np.stack([row + start, earlier], axis=1)
+        compared = (start + stop - 1) * (stop - start) // 2
+        return _Block(pairs[near], pairs[~near & across], compared)
 
     yield from in_order(search, range(0, n, rows), os.cpu_count() or 1)

@@ -32,6 +32,8 @@ def text(diagnosis: "Diagnosis") -> str:
     lines = [f"{survey.tree.root}: {summary.headline(survey)}", ""]
     for kind in KINDS:
         lines.append(f"{kind:15}{_said(diagnosis, kind)}")
+    if diagnosis.notes:
+        lines += ["", *diagnosis.notes]
     if diagnosis.score is not None:
         lines += ["", score_text(diagnosis.score)]
     return "\n".join(lines)
@@ -39,6 +41,9 @@ def text(diagnosis: "Diagnosis") -> str:
 
 def score_text(score: Mapping[str, Any]) -> str:
     """A sentence on ``mislabels.score``."""
+    if not score["precision"]:
+        share = f"{score['random']:.1%} of all {score['n']:,} images"
+        return f"FER+'s annotators contradict the label of {share}; none is among the mislabels."
     shares = ", ".join(f"{share:.1%} of the first {k:,}" for k, share in score["precision"].items())
     return (
         f"FER+'s annotators contradict the label of {shares} mislabels; "

@@ -17,6 +17,7 @@ from emotion_jax.data.tree import Problem, class_folders, folders_in
 from emotion_jax.errors import UserError, listed
 
 THUMB = 32  # side of the thumbnails, pixels: what perceptual hashes are made from
+BAND = 2**18  # pixels: of an image at a time, for its hash
 
 
 class Item(NamedTuple):
@@ -110,9 +111,10 @@ def list_tree(root: Path) -> Tree:
             sizes[split, classes.index(name)] = len(paths)
             items += [Item(path, split, classes.index(name)) for path in paths]
     if not items:
+        reasons = listed([f"{path}: {reason}" for path, reason in problems], 5)
         raise UserError(
             f"{root} holds no image files ({', '.join(sorted(FORMATS))}) in class folders; "
-            f"it has {listed(folders) or 'no folders'}."
+            f"it has {listed(folders) or 'no folders'}{f' ({reasons})' if reasons else ''}."
         )
     items.sort(key=lambda item: (item.split, item.path))
     return Tree(root, splits, classes, tuple(items), tuple(sorted(set(problems))), sizes)
@@ -182,15 +184,25 @@ def _look(root: Path, item: Item, preprocess: Preprocess) -> _Seen | Problem:
         return Problem(item.path, str(error))
     except OSError as error:
         return Problem(item.path, f"unreadable ({error.strerror or error})")
-    size = np.array(image.size, ">u4").tobytes()
-    digest = hashlib.sha256(size + image.tobytes()).digest()[:8]
+    digest = _digest(image)
     grey = image.convert("L")
     counts = np.array(grey.histogram(), np.float64)  # moments of it: no float copy of the pixels
     values = np.arange(256.0)
     mean = counts @ values / counts.sum()
     std = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
     thumb = grey.resize((THUMB, THUMB), Image.Resampling.BILINEAR)
-    return _Seen(image.size, mean, std, int.from_bytes(digest, "big"), np.asarray(thumb))
+    return _Seen(image.size, mean, std, digest, np.asarray(thumb))
+
+
+def _digest(image: Image.Image) -> int:
+    """The first 64 bits of the SHA-256 of size and pixels, taken band by band: without a copy."""
+    width, height = image.size
+    digest = hashlib.sha256(np.array(image.size, ">u4").tobytes())
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        digest.update(band.tobytes())
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 def _split(root: Path, name: str, problems: list[Problem]) -> dict[str, list[str]]:

@@ -50,6 +50,7 @@ def predictions_file(planted, predictions, tmp_path):
 def test_the_files(diagnosis, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
+    (out / "findings.csv").write_text("kind,path,related,detail\n")
     (out / "mislabel.png").write_bytes(b"of an earlier examination")
     examine.write(diagnosis, out)
     sheets = {f"{kind}.png" for kind in KINDS if kind != "mislabel"}
@@ -94,9 +95,34 @@ def test_the_text_has_a_line_a_kind(diagnosis):
     assert said["broken"] == "1 not an image file (.txt), 1 truncated, 1 zero bytes"
 
 
+@pytest.mark.parametrize("name", ["leak.png", "mislabel.png", "report.html", "findings.csv"])
+def test_files_of_the_users_are_left_alone(diagnosis, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"holds {name} and is no report of inspect_data\.py"):
+        examine.write(diagnosis, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_report_is_written_anew(diagnosis, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for _ in range(2):
+        examine.write(diagnosis, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_score_without_mislabels_is_a_sentence():
+    said = page.score_text({"n": 1200, "random": 0.25, "precision": {}})
+    assert "contradict the label of 25.0% of all 1,200 images; none is among" in said
+    said = page.score_text({"n": 1200, "random": 0.25, "precision": {3: 2 / 3}})
+    assert "of 66.7% of the first 3 mislabels; of 25.0% of all 1,200 images." in said
+
+
 def test_csv_of_odd_names():
-    text = table([Finding("broken", 'a "b",\n.png', "", "zero bytes")])
-    assert list(csv.reader(io.StringIO(text)))[1] == ["broken", 'a "b",\n.png', "", "zero bytes"]
+    names = ('a "b",\n.png', "a\rb.png", "c\r\n.png")
+    text = table([Finding("broken", name, "", "zero bytes") for name in names])
+    rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    assert rows == [["broken", name, "", "zero bytes"] for name in names]
 
 
 def test_a_report_that_cannot_be_written(diagnosis, tmp_path):

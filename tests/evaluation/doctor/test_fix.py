@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from emotion_jax.data import synthetic
@@ -88,6 +89,24 @@ def test_all_that_a_test_image_is_like_is_left_out_of_train(tmp_path):
     }
 
 
+def test_of_a_film_cut_across_splits_the_copy_has_no_leak(tmp_path):
+    """Of each test frame more other test frames than the candidates of an image are alike."""
+    rng = np.random.default_rng(0)
+    film = synthetic.draw(3, np.random.default_rng(7)) + rng.normal(0, 2, (90, 48, 48))
+    strangers = [synthetic.draw(i % 2, np.random.default_rng([5, i])) for i in range(9)]
+    frames = {f"{'train' if i < 50 else 'test'}/happy/{i:02}.png": x for i, x in enumerate(film)}
+    others = {f"train/{('happy', 'sad')[i % 2]}/other{i}.png": x for i, x in enumerate(strangers)}
+    for path, pixels in (frames | others).items():
+        (tmp_path / "film" / path).parent.mkdir(parents=True, exist_ok=True)
+        grey = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        Image.fromarray(grey).save(tmp_path / "film" / path)
+    found = examine.examine(tmp_path / "film").findings["leak"]
+    assert {finding.path for finding in found} == {p for p in frames if p.startswith("test")}
+    _, left_out = clean(tmp_path / "film", tmp_path / "clean")
+    assert {entry.path for entry in left_out} == {p for p in frames if p.startswith("train")}
+    assert examine.examine(tmp_path / "clean").findings["leak"] == []
+
+
 def test_copies_where_links_cannot_reach(planted, tmp_path, monkeypatch):
     def another_disk(source, place):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -129,6 +148,42 @@ def test_test_keeps_its_blank_and_double_images(tmp_path):
     assert [(entry.path, entry.reason) for entry in left_out] == [("train/a/1.png", "blank")]
 
 
+def test_a_class_that_train_would_lose_is_named(tmp_path):
+    noise = [Image.effect_noise((8, 8), 90) for _ in range(4)]
+    data = tree(tmp_path / "data", {"test/fear/blank.png": (0, 0, 0), "train/happy/0.png": 0})
+    (data / "train" / "fear").mkdir()
+    noise[0].save(data / "train" / "happy" / "1.png")
+    for name in ("train/fear/2.png", "test/fear/2.png"):
+        noise[2].save(data / name)
+    with pytest.raises(UserError, match=r"every image of the class fear of train would be left"):
+        clean(data, tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["data"]
+    noise[3].save(data / "train" / "fear" / "3.png")
+    _, left_out = clean(data, tmp_path / "copy")
+    assert [entry.path for entry in left_out] == ["train/fear/2.png", "train/happy/0.png"]
+
+
+def test_a_class_that_a_tree_without_splits_would_lose_is_named(tmp_path):
+    data = tree(tmp_path / "data", {"a/1.png": (0, 0, 0)})
+    (data / "b").mkdir()
+    Image.effect_noise((8, 8), 90).save(data / "b" / "2.png")
+    with pytest.raises(UserError, match=r"every image of the class a would be left out of .*data,"):
+        clean(data, tmp_path / "copy")
+
+
+def test_one_process_writes_a_copy(planted, tmp_path):
+    making = tmp_path / ".copy.fixing"
+    (making / "train").mkdir(parents=True)
+    with (
+        FileLock(tmp_path / ".copy.fixing.lock"),
+        pytest.raises(UserError, match=r"--fix: another process writes .*copy; wait for it or"),
+    ):
+        clean(planted[0], tmp_path / "copy")
+    assert os.listdir(making) == ["train"]
+    clean(planted[0], tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["copy"]
+
+
 def test_a_tree_without_splits_is_cleaned_as_train_is(tmp_path):
     data = tree(tmp_path / "data", {"a/1.png": (0, 0, 0)})
     Image.effect_noise((8, 8), 90).save(data / "a" / "2.png")
@@ -142,13 +197,16 @@ def test_a_tree_without_splits_is_cleaned_as_train_is(tmp_path):
 
 def test_links_in_the_tree_become_files(tmp_path):
     data = tmp_path / "data"
-    (data / "a").mkdir(parents=True)
-    (data / "b").mkdir()
-    Image.effect_noise((8, 8), 90).save(data / "a" / "1.png")
-    (data / "b" / "1.png").symlink_to("../a/1.png")
-    Image.effect_noise((8, 8), 90).save(data / "b" / "2.png")
+    for folder in ("train/a", "test/a"):
+        (data / folder).mkdir(parents=True)
+    Image.effect_noise((8, 8), 90).save(data / "train" / "a" / "1.png")
+    Image.effect_noise((8, 8), 90).save(data / "test" / "a" / "2.png")
+    (data / "test" / "a" / "3.png").symlink_to("2.png")
     clean(data, tmp_path / "copy")
-    assert [path.name for path in (tmp_path / "copy").rglob("*.png")] == ["2.png"]
+    found = tmp_path / "copy" / "test" / "a" / "3.png"
+    assert found.is_file()
+    assert not found.is_symlink()
+    assert found.read_bytes() == (data / "test" / "a" / "2.png").read_bytes()
 
 
 @pytest.mark.parametrize(

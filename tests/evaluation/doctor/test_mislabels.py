@@ -1,5 +1,6 @@
 import csv
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,12 @@ def test_score(tmp_path):
     assert score["n"] == 5
     assert score["random"] == pytest.approx(3 / 5)
     assert score["precision"] == {3: pytest.approx(2 / 3)}
+    strange = {f"train/Happy/{name}.png": "Happy" for name in "abcdef"}
+    ranking = mislabels.Ranking(found, labels | strange, [])
+    assert mislabels.score(ranking, tmp_path / "votes.csv") == score
+    ranking = mislabels.Ranking(found, strange, [])
+    with pytest.raises(UserError, match=r"are for the classes angry, .* are called Happy: rename"):
+        mislabels.score(ranking, tmp_path / "votes.csv")
     ranking = mislabels.Ranking(found, {"x/y.png": "y"}, [])
     with pytest.raises(UserError, match="have none of the images"):
         mislabels.score(ranking, tmp_path / "votes.csv")
@@ -101,3 +108,12 @@ def test_classes_without_images_and_one_image(surveyed, known):
     some = {path: np.roll(probs, 0) for path, probs in list(known.probs.items())[:1]}
     few = predictions.Predictions(known.source, known.classes, some, True)
     assert mislabels.find(surveyed, few).findings == []
+
+
+@pytest.mark.parametrize("name", ["angry", "happy", "surprise"])
+def test_predictions_of_one_class_alone(surveyed, known, name):
+    some = {path: probs for path, probs in known.probs.items() if f"/{name}/" in path}
+    assert len(some) > 10
+    ranking = mislabels.find(surveyed, replace(known, probs=some))
+    assert ranking.findings == []
+    assert ranking.notes[1].startswith(f"All of them are of the class {name}:")

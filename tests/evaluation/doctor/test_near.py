@@ -87,7 +87,7 @@ def test_all_pairs_are_found_whatever_the_blocks(monkeypatch, cells):
     monkeypatch.setattr(near, "CELLS", cells)
     some = THUMBS[:20]
     thumbs = np.concatenate([some, some[5:8, :, ::-1], (some[2:4] * 0.7).astype(np.uint8)])
-    pairs = near.near_pairs(thumbs)
+    pairs = near.near_pairs(thumbs, np.arange(len(thumbs)) // 20)
     columns = map(np.ndarray.tolist, (pairs.later, pairs.earlier, pairs.mirrored))
     found = set(zip(*columns, strict=True))
     assert found == brute_force(thumbs)
@@ -96,11 +96,25 @@ def test_all_pairs_are_found_whatever_the_blocks(monkeypatch, cells):
 
 def test_a_film_of_equal_frames_gives_a_bounded_number_of_pairs():
     frames = np.repeat(THUMBS[:1], 200, axis=0)
-    pairs = near.near_pairs(frames)
+    pairs = near.near_pairs(frames, np.zeros(200, int))
     assert len(pairs) <= 2 * near.NEAREST * len(frames)
     assert set(pairs.later.tolist()) == set(range(1, 200))
 
 
+@pytest.mark.parametrize(("cells", "chunk"), [(2**18, 512), (1, 512), (2000, 7)])
+def test_every_frame_of_a_film_in_two_splits_is_in_a_pair_of_both(monkeypatch, cells, chunk):
+    monkeypatch.setattr(near, "CELLS", cells)
+    monkeypatch.setattr(near, "CHUNK", chunk)
+    noise = np.random.default_rng(0).normal(0, 2, (150, 32, 32))
+    film = np.clip(THUMBS[0] + noise, 0, 255).astype(np.uint8)
+    split = np.repeat([0, 1], (90, 60))
+    pairs = near.near_pairs(film, split)
+    across = split[pairs.later] != split[pairs.earlier]
+    assert set(pairs.earlier[across].tolist()) == set(range(90))
+    assert set(pairs.later[across].tolist()) == set(range(90, 150))
+    assert len(pairs) <= (4 * near.NEAREST + 2) * len(film)
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_to_compare(n):
-    assert len(near.near_pairs(THUMBS[:n])) == 0
+    assert len(near.near_pairs(THUMBS[:n], np.zeros(n, int))) == 0

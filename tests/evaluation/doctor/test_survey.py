@@ -1,4 +1,6 @@
+import hashlib
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -72,6 +74,21 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file(tmp_path):
     assert [value == hashes[0] for value in hashes] == [True, True, False, True, False]
 
 
+def test_the_hash_is_of_size_and_pixels_and_makes_no_copy_of_them(tmp_path):
+    pixels = np.zeros((2000, 3000, 3), np.uint8)
+    pixels[::7, ::5] = 200
+    save(tmp_path / "a" / "1.png", Image.fromarray(pixels))
+    tracemalloc.start()
+    try:
+        seen = look(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < pixels.nbytes / 2
+    text = np.array([3000, 2000], ">u4").tobytes() + pixels.tobytes()
+    assert int(seen.hashes[0]) == int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
 def test_colours_count(tmp_path):
     for i, colour in enumerate([(200, 0, 0), (0, 102, 0)]):  # of the same grey
         save(tmp_path / "a" / f"{i}.png", Image.new("RGB", (6, 4), colour))
@@ -106,3 +123,11 @@ def test_folders_of_no_use(tmp_path):
     (tmp_path / "a" / "1.png").write_bytes(b"text")
     with pytest.raises(UserError, match=r"None of the 1 images .* \(a/1.png: not an image\)"):
         look(tmp_path)
+
+
+def test_a_link_out_of_the_tree_is_named_where_nothing_is_left(tmp_path):
+    save(tmp_path / "elsewhere" / "happy" / "1.png", grey(1))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"no folders \(train: a symlink out of the tree\)"):
+        survey.list_tree(tmp_path / "data")
