@@ -3,17 +3,24 @@
 import base64
 import binascii
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from emotion_jax.compat.fer import rgb
+from emotion_jax.errors import UserError
 from emotion_jax.inference.face import Face
+from emotion_jax.inference.faces import Detector, Haar, Mtcnn, WholeImage
 from emotion_jax.inference.recognizer import Recognizer
 
-BACKENDS = {"opencv": "haar", "mtcnn": "mtcnn", "skip": "none"}  # theirs -> ours
+# Theirs -> ours; their cascade asks for more neighbours than OpenCV and searches the whole image.
+BACKENDS: Mapping[str, Callable[[], Detector]] = {
+    "opencv": lambda: Haar(min_neighbors=10, side=None),
+    "mtcnn": Mtcnn,
+    "skip": WholeImage,
+}
 
 
 class DeepFace:
@@ -37,7 +44,7 @@ class DeepFace:
 
         Args:
           img_path: a path, a BGR array as OpenCV reads it, a base64 data URI, an open binary file,
-            or a list of them. Nothing is fetched from the net.
+            or a list of them or an array of such arrays. Nothing is fetched from the net.
           actions: "emotion" alone.
           enforce_detection: whether an image without a face is an error, or else taken as a face.
           detector_backend: "opencv" (Haar), "mtcnn" or "skip" (the image is the face).
@@ -50,9 +57,9 @@ class DeepFace:
           has them) and ``face_confidence``. For a list of images a list of such lists.
 
         Raises:
-          ValueError: no face was found and ``enforce_detection`` is set, or an argument is not one
-            of those above, as there.
-          UserError: the image cannot be read, or there is no checkpoint.
+          ValueError: the image cannot be read, no face was found and ``enforce_detection`` is set,
+            or an argument is not one of those above, as there.
+          UserError: there is no checkpoint, or what the detector needs is not installed.
         """
         del align, expand_percentage, silent, anti_spoofing
         wanted = [actions] if isinstance(actions, str) else list(actions)
@@ -61,11 +68,15 @@ class DeepFace:
         if detector_backend not in BACKENDS:
             names = ", ".join(BACKENDS)
             raise ValueError(f"detector_backend is {detector_backend!r}; here there are {names}.")
-        if isinstance(img_path, list | tuple):
+        is_batch = isinstance(img_path, np.ndarray) and img_path.ndim == 4
+        if is_batch or isinstance(img_path, list | tuple):
             more = (enforce_detection, detector_backend)
             return [DeepFace.analyze(one, "emotion", *more) for one in img_path]
-        recognizer = _recognizer(str(DeepFace.checkpoint), BACKENDS[detector_backend])
-        image = recognizer.open(_image(img_path))
+        recognizer = _recognizer(str(DeepFace.checkpoint), detector_backend)
+        try:
+            image = recognizer.open(_image(img_path))
+        except UserError as error:
+            raise ValueError(str(error)) from error
         faces = recognizer.predict(image)
         if not faces and enforce_detection:
             shown = img_path if isinstance(img_path, str) else "the image"
@@ -76,7 +87,7 @@ class DeepFace:
         if faces:
             is_found = detector_backend != "skip"
             return [_analysis(face, image.size, is_found) for face in faces]
-        whole = _recognizer(str(DeepFace.checkpoint), "none").predict(image)
+        whole = _recognizer(str(DeepFace.checkpoint), "skip").predict(image)
         return [_analysis(face, image.size, is_found=False) for face in whole]
 
 
@@ -94,7 +105,7 @@ def _analysis(face: Face, size: tuple[int, int], is_found: bool) -> dict[str, An
         "emotion": {name: 100.0 * p for name, p in face.probs.items()},
         "dominant_emotion": face.label,
         "region": {"x": x, "y": y, "w": w, "h": h, "left_eye": eyes[0], "right_eye": eyes[1]},
-        "face_confidence": round(min(face.det_score, 1.0), 2) if is_found else 0,
+        "face_confidence": round(min(max(face.det_score, 0.0), 1.0), 2) if is_found else 0,
     }
 
 
@@ -114,5 +125,5 @@ def _image(image: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4)
-def _recognizer(checkpoint: str, detector: str) -> Recognizer:
-    return Recognizer.load(checkpoint, detector)
+def _recognizer(checkpoint: str, backend: str) -> Recognizer:
+    return Recognizer.load(checkpoint, BACKENDS[backend]())

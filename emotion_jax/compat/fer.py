@@ -35,7 +35,8 @@ class FER:
         Args:
           cascade_file, tfserving, use_tflite, offsets: taken, and without effect here.
           mtcnn: whether MTCNN finds the faces, or else Haar's cascade.
-          scale_factor, min_neighbors, min_face_size: of the cascade.
+          scale_factor, min_neighbors, min_face_size: of the cascade, which searches the image in
+            its own size, as there.
           checkpoint: see ``Recognizer.load``.
 
         Raises:
@@ -43,7 +44,7 @@ class FER:
         """
         del cascade_file, tfserving, use_tflite, offsets
         haar = (min_face_size, scale_factor, min_neighbors)
-        detector = Mtcnn() if mtcnn else Haar(*haar)
+        detector = Mtcnn() if mtcnn else Haar(*haar, side=None)
         self.recognizer = Recognizer.load(checkpoint, detector)
 
     def detect_emotions(

@@ -15,6 +15,7 @@ from emotion_jax.inference.face import Face
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#F0E442", "#8C510A")
 MARK = "annotated by emotion_jax"
 REACH = 65_536  # bytes from an end of a file within which the mark is
+SIDE = 65_500  # pixels: where JPEG ends
 UNSURE = "#8a94a6"
 
 
@@ -23,14 +24,27 @@ def colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def draw(image: Image.Image, faces: Sequence[Face], tracks: Sequence[int] = ()) -> Image.Image:
-    """A copy of an upright image, RGB, with a frame and a name about every face."""
+def draw(
+    image: Image.Image, faces: Sequence[Face], tracks: Sequence[int] = (), side: int = SIDE
+) -> Image.Image:
+    """A copy of an upright image, RGB, with a frame and a name about every face.
+
+    Args:
+      image: of any mode.
+      faces: in its pixels.
+      tracks: of a video: the number of each face's track.
+      side: of the copy at most, pixels; a larger image is shrunk.
+    """
     picture = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    scale = min(1.0, side / max(picture.size))
+    if scale < 1.0:  # before it is drawn on: letters grow with the longest side
+        across, down = (max(1, round(scale * edge)) for edge in picture.size)
+        picture = picture.resize((across, down), reducing_gap=2.0)
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size) / 1000
     line = max(2, round(4 * unit))
     for i, face in reversed(list(enumerate(faces))):  # the largest on top
-        x, y, width, height = face.box
+        x, y, width, height = (scale * edge for edge in face.box)
         place = list(face.probs).index(face.label)
         ink = UNSURE if face.abstained else colour(place)
         pen.rounded_rectangle(

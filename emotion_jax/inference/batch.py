@@ -117,7 +117,12 @@ class Batch:
     def _is_open(self, one: Input) -> bool:
         """Whether it is a video that an earlier process may have stopped within."""
         last = self._output.before.last
-        return one.is_video and bool(last) and last[0]["path"] == one.name
+        if not (one.is_video and last and last[0]["path"] == one.name):
+            return False
+        # To draw it all of its rows would be cut. To go on behind its last frame cuts nothing, and
+        # brings back what a machine that lost its power has not written.
+        is_finished = self._output.is_noted and self._output.unfinished != one.name
+        return self._pictures is None or not is_finished
 
     def _images(self, inputs: Sequence[Input], targets: dict[str, PurePath]) -> None:
         results = self._recognizer.results(one.path for one in inputs if one.error is None)

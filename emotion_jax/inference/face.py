@@ -18,7 +18,7 @@ class Face:
     Attributes:
       box: x, y, width and height, pixels of the upright image; may reach over its edges.
       det_score: the detector's confidence; 1 where the image is the face. In [0, 1] but for Haar,
-        whose scores have no upper bound.
+        whose scores have no bounds and may be negative.
       landmarks: float32 [5, 2], x and y of the eye on the left of the picture, the other eye, the
         nose and the corners of the mouth; None where the detector gives none.
       label: the most probable class.

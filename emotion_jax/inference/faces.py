@@ -34,7 +34,11 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds faces; usable by many threads at once."""
+    """Finds faces; usable by many threads at once.
+
+    It may have an attribute ``side``: larger images are searched at this longest side, or with None
+    as they are; without it at SIDE.
+    """
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
         """The faces in each of the uint8 RGB images [H, W, 3], largest first."""
@@ -83,13 +87,23 @@ class Mtcnn:
 class Haar:
     """OpenCV's cascade for frontal faces (Viola and Jones 2001): quick, upright faces only.
 
+    Args:
+      min_face: shortest side of a face that is looked for, pixels of what is searched.
+      scale_factor, min_neighbors: of OpenCV's ``detectMultiScale``.
+      side: see ``Detector``.
+
     Raises:
       UserError: OpenCV is not installed.
     """
 
     def __init__(
-        self, min_face: int = MIN_FACE, scale_factor: float = 1.1, min_neighbors: int = 5
+        self,
+        min_face: int = MIN_FACE,
+        scale_factor: float = 1.1,
+        min_neighbors: int = 5,
+        side: int | None = SIDE,
     ) -> None:
+        self.side = side
         self._cv2 = cv2 = opencv()
         path = f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml"
         self._pool = _Pool(lambda: cv2.CascadeClassifier(path))
@@ -144,7 +158,8 @@ def find(detector: Detector, image: Image.Image) -> list[Detection]:
     """The faces in an upright image of any mode and size, in its pixels, largest first."""
     if isinstance(detector, WholeImage):  # needs no pixels
         return detector.find(*image.size)
-    shrink = max(1.0, max(image.size) / SIDE)
+    side: int | None = getattr(detector, "side", SIDE)
+    shrink = 1.0 if side is None else max(1.0, max(image.size) / side)
     small = image.convert("RGB")
     if shrink > 1.0:
         size = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))

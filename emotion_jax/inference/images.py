@@ -1,5 +1,7 @@
 """From whatever a user calls an image to an upright one."""
 
+import os
+import threading
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -13,6 +15,9 @@ from emotion_jax.errors import UserError
 Source: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Image.Image"
 SINGLE = (str, PathLike, bytes, bytearray, memoryview, Image.Image)
 CHANNELS = (1, 3, 4)
+LARGEST = 2**30  # bytes of a file: a decoder takes it as a whole
+# A Pillow image reads its file and tags in place, so one that is given twice has the same lock.
+LOCKS = tuple(threading.Lock() for _ in range(64))
 MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV")  # that Pillow converts to what is needed
 
 
@@ -39,8 +44,9 @@ def open_image(source: Any, preprocess: Preprocess) -> Image.Image:
         return flat(_from_array(source))
     if isinstance(source, Image.Image):
         try:
-            source.load()  # of a file that Pillow has opened but not read yet
-            image = flat(source)
+            with LOCKS[id(source) // 16 % len(LOCKS)]:
+                source.load()  # of a file that Pillow has opened but not read yet
+                image = flat(source)
             return image if image.mode in MODES else image.convert("RGB")
         except Exception as error:
             raise BadImage(f"damaged ({error})") from None
@@ -62,6 +68,9 @@ def name_of(source: Any) -> str:
 def _read(path: str | PathLike[str]) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                raise BadImage(f"over the size cap of {LARGEST} bytes ({size})")
             return file.readall()
     except ValueError as error:  # a NUL in the name
         raise BadImage(f"unreadable ({error})") from None

@@ -16,6 +16,7 @@ from emotion_jax.inference import annotate, places
 from emotion_jax.inference.timeline import Timeline
 from emotion_jax.inference.video import Seen, pyav
 
+SIDE = 4096  # pixels of the film at most: what players decode, and far less than x264 takes
 TIME_BASE = Fraction(1, 60_000)  # of the film: holds all usual frame rates exactly
 
 
@@ -36,7 +37,8 @@ class Reel:
           UserError: FFmpeg does not make the film.
           OSError: it cannot be written.
         """
-        picture = annotate.draw(Image.fromarray(seen.frame.image), seen.faces, seen.tracks)
+        image = Image.fromarray(seen.frame.image)
+        picture = annotate.draw(image, seen.faces, seen.tracks, SIDE)
         with _reported(places.film(self._target)):
             if self._film is None:
                 self._target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from emotion_jax import files
 from emotion_jax.errors import UserError
 from emotion_jax.inference import settings, written
 from emotion_jax.inference.face import Face
-from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row, csv_line
+from emotion_jax.inference.written import AFTER, BEFORE, BOX, Row
 
 
 def rows_of(
@@ -56,6 +56,7 @@ class Output:
     Attributes:
       before: what an earlier process has written there.
       unfinished: the video that it was stopped within, where that is known.
+      is_noted: it is known whether there is such a video.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Output:
         self._file: TextIO = sys.stdout
         self.before = written.Written()
         self.unfinished: str | None = None
+        self.is_noted = False
         self._settings: Mapping[str, Any] | None = None
         if path is None:
             return
@@ -100,21 +102,22 @@ class Output:
 
     def _open(self, path: Path, settings_now: Mapping[str, Any] | None) -> None:
         if path.exists():
-            self.before = written.read(path, self._classes)
+            self.before = written.read(path, self._classes, settings.is_beside(path))
         if settings_now is not None:
             self._keep(path, settings_now)
         if path.exists() and path.stat().st_size > self.before.end:
             os.truncate(path, self.before.end)
         self._file = path.open("a", encoding="utf-8", newline="")
         if self._is_csv and not self.before.end:
-            self._write(csv_line([*BEFORE, *self._classes, *AFTER]))
+            self._write(files.csv_text([[*BEFORE, *self._classes, *AFTER]]))
 
     def _keep(self, path: Path, settings_now: Mapping[str, Any]) -> None:
         if not self.before.done:
             settings.write(path, settings_now)
             self._settings = settings_now
         elif settings.check(path, settings_now):
-            self._settings, self.unfinished = settings_now, settings.unfinished(path)
+            self._settings = settings_now
+            self.is_noted, self.unfinished = settings.unfinished(path)
         else:
             print(
                 f"{path} does not say what its rows were made with; those that follow may have "
@@ -165,4 +168,4 @@ class Output:
         probs = row.get("probs", {})
         cells = [values.get(name) for name in BEFORE]
         cells += [probs.get(name) for name in self._classes]
-        return csv_line(cells + [values.get(name) for name in AFTER])
+        return files.csv_text([cells + [values.get(name) for name in AFTER]])

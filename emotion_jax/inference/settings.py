@@ -44,13 +44,23 @@ def write(out: Path, settings: Mapping[str, Any]) -> None:
     write_text_atomic(path_of(out), json.dumps(settings, indent=2) + "\n")
 
 
-def unfinished(out: Path) -> str | None:
-    """The video that a process was stopped within.
+def is_beside(out: Path) -> bool:
+    """Whether an output has settings beside it, so that this program has begun it.
+
+    Raises:
+      UserError: another's file is in their place.
+    """
+    return _read(out) is not None
+
+
+def unfinished(out: Path) -> tuple[bool, str | None]:
+    """Whether it is noted how the last video ended, and the one that a process was stopped within.
 
     Raises:
       UserError: another's file is in the place of the settings.
     """
-    return (_read(out) or {}).get(UNFINISHED)
+    before = _read(out) or {}
+    return UNFINISHED in before, before.get(UNFINISHED)
 
 
 def check(out: Path, settings: Mapping[str, Any]) -> bool:

@@ -1,13 +1,13 @@
 """What an earlier process has written: which files are done, and where to go on."""
 
 import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emotion_jax import files
 from emotion_jax.errors import UserError
 
 Row = dict[str, Any]
@@ -15,6 +15,8 @@ BOX = ("x", "y", "width", "height")
 BEFORE = ("path", "frame", "time", *BOX, "det_score", "label", "score")  # CSV: before the classes
 AFTER = ("abstained", "track", "faces", "error")  # and behind them
 KNOWN = frozenset((*BEFORE, *AFTER, "box", "probs", "landmarks"))
+FAILED = {"path", "error"}  # all keys of a row that says why a file could not be read
+SEEN = {"path", "frame", "time", "faces"}  # keys of every other row
 JSON_START = b'{"path": '
 MEMORY = 60.0  # seconds of a video whose rows are kept, for its tracks
 
@@ -57,8 +59,14 @@ class Written:
         self.end += size
 
 
-def read(path: Path, classes: Sequence[str]) -> Written:
+def read(path: Path, classes: Sequence[str], is_begun: bool = False) -> Written:
     """Read an output of scripts/predict.py; what a killed process has half written is not in it.
+
+    Args:
+      path: of the output.
+      classes: in the order of the probabilities.
+      is_begun: it is known that this program has begun it. Else half a line alone is another's: a
+        user's own file of one line that has no end may begin as ours do.
 
     Raises:
       UserError: it is something else, or of other classes.
@@ -71,9 +79,10 @@ def read(path: Path, classes: Sequence[str]) -> Written:
     with path.open("rb") as file:
         if path.suffix.lower() == ".csv":
             names = [*BEFORE, *classes, *AFTER]
-            start = csv_line(names).encode()
+            start = files.csv_text([names]).encode()
             header = file.readline()
-            if not (start.startswith(header) or _cells(header) == names):
+            is_half = start.startswith(header) and (is_begun or not header)
+            if not (is_half or _cells(header) == names):
                 raise _foreign(path, 1)
             if header.endswith(b"\n"):
                 result.end = result.start = len(header)
@@ -81,7 +90,8 @@ def read(path: Path, classes: Sequence[str]) -> Written:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 # Half a row of a killed process is to be cut, and nothing else.
-                if not (line.startswith(start) or start.startswith(line)):
+                is_half = line.startswith(start) or start.startswith(line)
+                if not (is_half and (is_begun or result.end or group)):
                     raise _foreign(path, number)
                 break
             try:
@@ -89,7 +99,7 @@ def read(path: Path, classes: Sequence[str]) -> Written:
                 if "probs" in row and list(row["probs"]) != list(classes):
                     raise ValueError
                 wanted = max(1, row.get("faces") or 1)
-            except (ValueError, KeyError, TypeError, StopIteration, csv.Error):
+            except (ValueError, KeyError, TypeError, StopIteration, RecursionError, csv.Error):
                 raise _foreign(path, number) from None
             if group and _place(row) != _place(group[0]):
                 raise UserError(
@@ -116,13 +126,6 @@ def _cells(line: bytes) -> list[str]:
         return []
 
 
-def csv_line(cells: Sequence[Any]) -> str:
-    """A row of CSV, its end included."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
-
-
 def _foreign(path: Path, line: int) -> UserError:
     return UserError(
         f"{path} (line {line}) is not an output of scripts/predict.py for this checkpoint's "
@@ -131,10 +134,33 @@ def _foreign(path: Path, line: int) -> UserError:
 
 
 def _from_json(line: str) -> Row:
-    row = json.loads(line)
-    if not isinstance(row["path"], str) or not row.keys() <= KNOWN:
+    row: Row = json.loads(line)
+    is_ours = isinstance(row["path"], str) and (
+        isinstance(row["error"], str) and row.keys() == FAILED
+        if "error" in row
+        else SEEN <= row.keys() <= KNOWN and _is_seen(row)
+    )
+    if not is_ours:
         raise ValueError
     return row
+
+
+def _is_seen(row: Row) -> bool:
+    """Whether the values are of the kinds that ``rows.rows_of`` writes."""
+    whole = [row["faces"], *(row[name] for name in ("frame", "track") if row.get(name) is not None)]
+    if not all(type(value) is int and value >= 0 for value in whole):
+        return False
+    if row["time"] is not None and not _is_number(row["time"]):
+        return False
+    if not row["faces"]:
+        return True
+    box, probs = row["box"], row["probs"]
+    numbers = [*box, *probs.values()] if isinstance(probs, dict) and len(box) == 4 else [None]
+    return all(map(_is_number, numbers))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _csv_parser(names: Sequence[str], classes: Sequence[str]) -> Callable[[str], Row]:

@@ -189,8 +189,12 @@ def test_a_video(finished, tmp_path, capsys):
     # Stopped within: it goes on at the next frame; with pictures, from the beginning.
     whole = (tmp_path / "out.jsonl").read_bytes()
     half = whole[: len(whole) // 2]
+    noted = tmp_path / "out.jsonl.settings.json"
+    finished_settings = json.loads(noted.read_text())
     for more in ((), ("--annotate", tmp_path / "again")):
         (tmp_path / "out.jsonl").write_bytes(half)
+        if more:
+            noted.write_text(json.dumps(finished_settings | {"unfinished": str(path)}))
         run(*argv, *more)
         again = read(tmp_path / "out.jsonl")
         assert [(row["frame"], row["time"], row["track"]) for row in again] == [
@@ -260,6 +264,10 @@ def test_files_that_are_known_are_drawn_or_refused(finished, astronaut, tmp_path
     drawn = tmp_path / "drawn"
     sentence = refused(capsys, astronaut, tmp_path / "film.mp4", *argv, "--annotate", drawn)
     assert "is in the output already, so it would not be drawn" in sentence
+    # The last one, which might have been stopped within, is noted as finished.
+    assert "film.mp4 is in the output already, so" in refused(
+        capsys, tmp_path / "film.mp4", *argv, "--annotate", drawn
+    )
     assert (tmp_path / "out.jsonl").read_bytes() == rows
     assert not drawn.exists()
     # Of what failed there is nothing to draw.

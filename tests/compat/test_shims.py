@@ -13,6 +13,7 @@ from emotion_jax.compat import deepface
 from emotion_jax.compat.deepface import DeepFace
 from emotion_jax.compat.fer import FER
 from emotion_jax.errors import UserError
+from emotion_jax.inference.faces import Detection, Haar
 from emotion_jax.inference.recognizer import Recognizer
 from emotion_jax.training import trained as trained_lib
 
@@ -58,6 +59,18 @@ def test_fer(photograph, mtcnn, checkpoint, tmp_path):
     assert detector.detect_emotions(str(tmp_path / "a.png")) == [found]
     empty = np.zeros((90, 100, 3), np.uint8)
     assert detector.batch_detect_emotions([photograph, empty]) == [[found], []]
+
+
+def test_small_faces_of_a_large_photograph(photograph):
+    """Both packages search the image in its own size."""
+    wide = np.full((520, 4000, 3), 90, np.uint8)
+    wide[4:516, 2000:2512] = photograph
+    (found,) = FER().detect_emotions(wide)
+    assert 2170 < found["box"][0] < 2190
+    wide[:] = 90
+    wide[4:260, 2000:2256] = Image.fromarray(photograph).resize((256, 256))
+    (found,) = DeepFace.analyze(wide)
+    assert 2080 < found["region"]["x"] < 2100
 
 
 def test_fer_without_a_face_and_with_boxes_of_ones_own(photograph):
@@ -138,8 +151,28 @@ def test_deepface_takes_what_deepface_takes(photograph, tmp_path):
     assert DeepFace.analyze((path,)) == [expected]
     with pytest.raises(ValueError, match="base64"):
         DeepFace.analyze("data:image/png;base64,###")
-    with pytest.raises(UserError, match="unreadable"):
-        DeepFace.analyze("https://example.com/a.jpg")
+    assert DeepFace.analyze(np.stack([photograph] * 2)) == [expected, expected]
+
+
+@pytest.mark.parametrize("source", ["gone.jpg", "https://example.com/a.jpg", b"text", None, 0.5])
+def test_deepface_has_valueerrors_of_images_as_deepface_has(photograph, source):
+    source = photograph * source if isinstance(source, float) else source
+    with pytest.raises(ValueError, match=r"unreadable|not an image|not NoneType|not float64"):
+        DeepFace.analyze(source)
+
+
+@pytest.mark.parametrize(("score", "wanted"), [(-0.42, 0), (0.876, 0.88), (7.1, 1)])
+def test_deepface_confidence_is_a_share(photograph, monkeypatch, score, wanted):
+    asked = []
+
+    def found(detector, images):
+        asked.append(detector._settings["minNeighbors"])
+        return [[Detection((9.0, 9.0, 90.0, 90.0), score)]]
+
+    monkeypatch.setattr(Haar, "detect", found)
+    (face,) = DeepFace.analyze(photograph)
+    assert face["face_confidence"] == wanted
+    assert asked == [10]  # theirs
 
 
 @pytest.mark.parametrize("arguments", [{"actions": ["age"]}, {"detector_backend": "retinaface"}])

@@ -44,6 +44,16 @@ def test_a_large_photograph_is_searched_small_and_answered_large(mtcnn, astronau
     assert np.abs(found.landmarks / 6 - usual.landmarks).max() < 4
 
 
+def test_a_detector_may_ask_for_the_whole_image(astronaut):
+    photograph = Image.new("RGB", (4000, 520), (90, 90, 90))
+    photograph.paste(Image.fromarray(astronaut), (2000, 4))
+    assert faces.find(faces.Haar(50), photograph) == []  # of 35 pixels there
+    (found,) = faces.find(faces.Haar(50, side=None), photograph)
+    assert overlap(found.box, (2179, 64, 89, 113)) > 0.6
+    (found,) = faces.find(faces.Haar(side=3000), photograph)
+    assert overlap(found.box, (2179, 64, 89, 113)) > 0.6
+
+
 def test_a_face_that_is_cut_by_the_edge(mtcnn, astronaut):
     (found,) = faces.find(mtcnn, Image.fromarray(astronaut[80:, 195:]))
     assert overlap(found.box, (179 - 195, 60 - 80, 89, 113)) > 0.6

@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -123,6 +124,38 @@ def test_what_ffmpeg_says_is_a_sentence_about_the_film(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"Cannot write the film .*film\.mp4: Generic error in an"):
         make()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(70_000, 20), (3, 70_000), (1_000_000, 1)])
+def test_a_picture_that_is_longer_than_jpeg(size):
+    width, height = size
+    image = Image.new("RGB", size, (90, 90, 90))
+    drawn = annotate.draw(image, [face((0, 0, width, height)), face((width / 2, height / 2, 9, 9))])
+    with Image.open(io.BytesIO(annotate.jpeg(drawn))) as picture:
+        assert max(picture.size) == 65_500
+        ratio = picture.width / width, picture.height / height
+        assert ratio[width < height] == pytest.approx(65_500 / max(size))
+    assert np.ptp(np.asarray(drawn)) > 50
+    assert image.size == size
+
+
+def test_faces_are_framed_where_they_are_in_what_was_shrunk():
+    image = Image.new("RGB", (4000, 3000), (90, 90, 90))
+    picture = annotate.draw(image, [face((1000, 1000, 800, 900))], side=400)
+    same = annotate.draw(Image.new("RGB", (400, 300), (90, 90, 90)), [face((100, 100, 80, 90))])
+    np.testing.assert_array_equal(picture, same)
+
+
+@pytest.mark.parametrize("is_mpeg4", [False, True])
+@pytest.mark.parametrize("size", [(16, 17_000), (17_000, 3)])
+def test_a_film_that_is_longer_than_its_codec(tmp_path, monkeypatch, size, is_mpeg4):
+    if is_mpeg4:
+        monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with Reel(tmp_path / "film", CLASSES) as reel:
+        for i in range(3):
+            reel.add(seen(i, i / 25, face((0, 0, *size[::-1])), size=size))
+    shapes = {frame.image.shape for frame in frames(tmp_path / "film.mp4")}
+    assert shapes == {(4, 4096, 3) if size[0] < size[1] else (4096, 2, 3)}
 
 
 @pytest.mark.parametrize("what", ["film", "chart", "timeline"])

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -268,6 +269,25 @@ def test_a_pillow_image_that_was_opened_and_not_read(of_faces, tmp_path):
         sources = [cut, Image.new("La", (9, 9)), Image.new("LAB", (9, 9)), noise(1)[0]]
         errors = [result.error or "" for result in of_faces.results(sources)]
     assert [error.startswith("damaged") for error in errors] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_a_pillow_image_that_is_given_many_times(of_faces, tmp_path, orientation):
+    exif = Image.Exif()
+    if orientation:
+        exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(noise(1, shape=(600, 900, 3))[0]).save(tmp_path / "a.png", exif=exif)
+    wanted = of_faces.predict(tmp_path / "a.png")
+    for _ in range(5):
+        with Image.open(tmp_path / "a.png") as image:
+            assert of_faces.predict([image] * 8) == [wanted] * 8
+
+
+def test_a_file_that_is_larger_than_memory(of_faces, tmp_path):
+    (tmp_path / "huge.jpg").touch()
+    os.truncate(tmp_path / "huge.jpg", 2**40)
+    with pytest.raises(UserError, match=r"huge\.jpg: over the size cap of 1073741824 bytes \(1099"):
+        of_faces.predict(tmp_path / "huge.jpg")
 
 
 def test_a_table(of_faces):

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_jax.errors import UserError
+from emotion_jax.inference import settings as settings_lib
 from emotion_jax.inference.face import Face
 from emotion_jax.inference.rows import Output, error_row, rows_of
 
 CLASSES = ("sad", "happy")
+MADE = {"network": "12"}
 
 
 def face(p=0.25, landmarks=None):
@@ -34,8 +36,8 @@ def groups():
         yield rows_of("film.mp4", faces, i, i * 0.04, list(range(len(faces))))
 
 
-def write(path, chosen):
-    output = Output(path, CLASSES)
+def write(path, chosen, made=None):
+    output = Output(path, CLASSES, made)
     for group in chosen:
         output.write(group)
     output.close()
@@ -80,9 +82,9 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path_factory, name, sh
     write(path, everything)
     whole = path.read_bytes()
     path.unlink()
-    write(path, everything[:chosen])
+    write(path, everything[:chosen], MADE)
     path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
-    output = Output(path, CLASSES)
+    output = Output(path, CLASSES, MADE)
     before = output.before
     done = set(before.done)
     last = before.last[-1] if before.last else {"path": None}
@@ -176,6 +178,26 @@ def test_an_output_that_is_refused_is_not_held(tmp_path):
 
 FOREIGN = ["hello\n", "[1]\n", '{"a": 1}\n', '{"path": 1}\n', "null\n", '{"path": "a", "b": 1}\n']
 NO_NEWLINE = ["hello", '{"a": 1}', '{"a', '{"path":1', "path,frame,mine", "1", " "]
+# Users' own lists begin as our rows do.
+NO_NEWLINE += ['{"path": "a.jpg", "caption": "my only line"}', '{"path": "a.jpg"}', "path", "path,"]
+BEGUN = '{"path": "a.jpg", "frame": null, "time": null, "faces": '
+WITH_A_FACE = '1, "box": [0, 0, 9, 9], "probs": {"sad": 0.5, "happy": 0.5}}\n'
+FOREIGN += [
+    '{"path": "a.jpg"}\n',
+    '{"path": "a.jpg", "label": "happy"}\n',
+    '{"path": "a.jpg", "track": "x"}\n',
+    '{"path": "a.jpg", "time": "0:01"}\n{"path": "a.jpg", "time": "0:02"}\n',
+    '{"path": "a.jpg", "faces": 0}\n',
+    '{"path": "a.jpg", "error": 3}\n',
+    '{"path": "a.jpg", "error": "mine", "label": "happy"}\n',
+    *(f"{BEGUN}{faces}\n" for faces in ("2}", '"0"}', "null}", "true}", "-1}", '0, "track": "x"}')),
+    f"{BEGUN}{WITH_A_FACE}".replace("null", '"0:01"'),
+    *(
+        f"{BEGUN}{WITH_A_FACE}".replace(*change)
+        for change in (("[0, 0, 9, 9]", "[0, 0, 9]"), ("9]", '"9"]'), ("0.5,", '"0.5",'))
+    ),
+    "[" * 100_000 + "\n",
+]
 
 
 @pytest.mark.parametrize("text", FOREIGN + NO_NEWLINE)
@@ -188,9 +210,31 @@ def test_another_file_is_not_written_to(tmp_path, text, name):
     assert path.read_text() == text
 
 
+def test_the_rows_that_those_are_near_to_are_ours(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{BEGUN}{WITH_A_FACE}{BEGUN}0}}\n".replace("a.jpg", "b.jpg", 1))
+    assert write(path, []).before.done == {"b.jpg": True, "a.jpg": True}
+
+
+@pytest.mark.parametrize(("name", "half"), [("a.jsonl", '{"path": "a.jp'), ("a.csv", "path,fra")])
+def test_half_a_line_alone_is_ours_where_our_settings_are(tmp_path, name, half):
+    path = tmp_path / name
+    path.write_text(half)
+    with pytest.raises(UserError, match="is not an output of"):
+        Output(path, CLASSES, MADE)
+    assert path.read_text() == half
+    assert os.listdir(tmp_path) == [name]
+    settings_lib.write(path, MADE)
+    write(path, groups(), MADE)
+    write(tmp_path / f"b{path.suffix}", groups())
+    assert path.read_bytes() == (tmp_path / f"b{path.suffix}").read_bytes()
+
+
 def test_a_carriage_return_in_a_name_of_an_older_csv(tmp_path):
     path = tmp_path / "a.csv"
     write(path, [rows_of("a\rb.png", [])])
+    assert list(write(path, []).before.done) == ["a\rb.png"]
+    path.write_bytes(path.read_bytes().replace(b'"a\rb.png"', b"a\rb.png"))
     with pytest.raises(UserError, match="is not an output of"):
         Output(path, CLASSES)
 
