@@ -1,9 +1,10 @@
 """Write a model card."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -41,8 +42,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _card(args: Card) -> None:
     # These take seconds to import, which --help and a typo need not wait for.
-    import json
-
     from emotion_jax import files
     from emotion_jax.errors import UserError
     from emotion_jax.evaluation import card
@@ -51,19 +50,8 @@ def _card(args: Card) -> None:
     if args.out is not None and args.out.is_dir():
         raise UserError(f"{args.out} is a folder; give the name of a file to --out.")
     model = trained.load(trained.resolve(args.checkpoint))
-    reports = []
-    for folder in args.report:
-        try:
-            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-            evaluated = report["checkpoint"]["weights"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{folder} holds no report.json that tells its weights; run scripts/evaluate.py."
-            ) from None
-        if evaluated != model.digest:
-            raise UserError(f"The report in {folder} is of another checkpoint; evaluate this one.")
-        reports.append(report)
-    name = args.name or args.checkpoint.stem
+    reports = [_report(folder, model.digest) for folder in args.report]
+    name = args.name or trained.title(args.checkpoint)
     text = card.markdown(model, name, reports, args.data_name, args.licence)
     if args.out is None:
         print(text, end="")
@@ -72,3 +60,30 @@ def _card(args: Card) -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         files.write_text_atomic(args.out, text)
     print(f"Card: {args.out}")
+
+
+def _report(folder: Path, digest: str) -> dict[str, Any]:
+    """What the report.json in ``folder`` says.
+
+    Raises:
+      UserError: there is none, it is not whole, or not of the weights with this digest.
+    """
+    from emotion_jax.errors import UserError
+    from emotion_jax.evaluation import card
+
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        evaluated = report["checkpoint"]["weights"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder} holds no report.json that tells its weights; run scripts/evaluate.py."
+        ) from None
+    if evaluated != digest:
+        raise UserError(f"The report in {folder} is of another checkpoint; evaluate this one.")
+    protocol = report.get("protocol")
+    protocol = protocol if isinstance(protocol, dict) else {}
+    if not (report.keys() >= card.KEYS and protocol.keys() >= card.PROTOCOL):
+        raise UserError(
+            f"{folder / 'report.json'} is not all of a report; run scripts/evaluate.py again."
+        )
+    return report

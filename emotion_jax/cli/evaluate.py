@@ -44,7 +44,8 @@ class Evaluate:
     """Also show where the network looks: Grad-CAM and occlusion by class, the surest mistakes."""
     out: Path | None = None
     """Where the report goes; default: evaluation/<split> in the workdir, of weights as a file
-    runs/evaluation/<name>/<split>; with -tta, -votes, -without-<class> where these are given."""
+    runs/evaluation/<name>/<split>; with -step-<number> where CHECKPOINT is a step's directory, and
+    with -tta, -votes, -without-<class> where these are given."""
     batch_size: Annotated[int, tyro.conf.arg(name="batch-size")] = 256
     """Images at a time; has no influence on the result but rounding (1e-6)."""
 
@@ -59,7 +60,7 @@ def _evaluate(args: Evaluate) -> None:
     from emotion_jax.data import dataset, votes
     from emotion_jax.data.folder import describe
     from emotion_jax.errors import UserError
-    from emotion_jax.evaluation import explain, robustness
+    from emotion_jax.evaluation import explain, report, robustness
     from emotion_jax.evaluation.evaluate import evaluate
     from emotion_jax.training import compilation, trained
 
@@ -67,6 +68,8 @@ def _evaluate(args: Evaluate) -> None:
         raise UserError(f"--batch-size is {args.batch_size}; use at least 1.")
     with compilation.cached(cache_dir() / "xla"):
         model = trained.load(trained.resolve(args.checkpoint))
+        out = args.out or _place(args, model.path)
+        report.check(out)  # before what can take minutes
         model = trained.without(model, args.without) if args.without else model
         settings = model.config.data
         table = args.votes
@@ -90,20 +93,25 @@ def _evaluate(args: Evaluate) -> None:
             result.figures.update(explain.figures(model, split, result.probs))
         if args.robustness:
             result.report["robustness"] = robustness.compute(model, split, progress=True)
-        out = args.out or _home(model.path) / _name(args)
         result.write(out)
         print(f"{model.path} on {split.name}:\n\n{result.text()}\n\nReport: {out / 'report.html'}")
 
 
-def _home(checkpoint: Path) -> Path:
-    """Of a checkpoint's evaluations: in its workdir, or apart from any run of its name."""
-    if checkpoint.parent.name == "checkpoints":
-        return checkpoint.parent.parent / "evaluation"
-    return Path("runs/evaluation") / checkpoint.stem
+def _place(args: Evaluate, found: Path) -> Path:
+    """Where the report on the checkpoint ``found`` goes unless --out says."""
+    from emotion_jax.training import trained
+
+    # A path such as "." or "16" does not say where it lies.
+    step = found.resolve() if found.is_dir() and found.parent.name != "checkpoints" else found
+    if not step.is_dir() or step.parent.name != "checkpoints":  # apart from any run of its name
+        return Path("runs/evaluation") / trained.title(found) / _name(args)
+    # What the workdir stands for keeps its place, whichever step that is as the run goes on.
+    named = [f"step-{step.name}"] if found == args.checkpoint else []
+    return step.parent.parent / "evaluation" / _name(args, *named)
 
 
-def _name(args: Evaluate) -> str:
-    """What tells an evaluation from others of the same checkpoint."""
-    given = {"tta": args.tta, "votes": args.votes}
+def _name(args: Evaluate, *parts: str) -> str:
+    """What tells an evaluation from others of the same checkpoint, or of its workdir."""
+    given = [name for name, value in (("tta", args.tta), ("votes", args.votes)) if value]
     without = [f"without-{name}" for name in sorted(args.without)]
-    return "-".join([args.split, *(name for name, value in given.items() if value), *without])
+    return "-".join([args.split, *parts, *given, *without])

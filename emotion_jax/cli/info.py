@@ -56,9 +56,10 @@ def _info(args: Info) -> None:
         "trained": f"{about['epoch']} epochs, {about['step']} steps, {about['seconds']:,.0f} s, "
         f"seed {model.config.training.seed}",
         "accuracy": validated or "saved within an epoch: not measured",
+        **({"validation": model.validation_doubt} if model.validation_doubt else {}),
         "temperature": f"{model.temperature:.3f}",
         "images seen": f"{len(model.train_hashes):,} different ones"
-        + ("" if model.seen_complete else ", some of them at another size"),
+        + ("" if model.seen.complete else ", some of them at another size"),
         "data": f"{model.config.data.dir or 'synthetic faces'}, {about['fingerprint'][:16]}",
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }

@@ -12,6 +12,22 @@ from emotion_jax.evaluation import templates
 from emotion_jax.training import selection
 from emotion_jax.training.trained import Trained
 
+# Of a report.json, what a card of it tells.
+KEYS = {
+    "n",
+    "accuracy",
+    "accuracy_interval",
+    "precision",
+    "recall",
+    "f1",
+    "deduplicated",
+    "ece",
+    "log_loss",
+    "per_class",
+    "protocol",
+}
+PROTOCOL = {"split", "tta", "votes"}
+
 
 def markdown(
     trained: Trained,
@@ -25,7 +41,8 @@ def markdown(
     Args:
       trained: the model.
       name: its title.
-      reports: contents of report.json of scripts/evaluate.py, of this model.
+      reports: contents of report.json of scripts/evaluate.py, of this model, with ``KEYS`` and
+        in their protocol ``PROTOCOL``.
       data_name, licence: of the training data; what is not given the card calls not recorded.
     """
     # Markdown; names of classes are the user's own.
@@ -36,6 +53,7 @@ def markdown(
         name=name,
         about=trained.description,
         selection=selection.words(trained.description),
+        doubt=trained.validation_doubt,
         model={"backbone": settings.model.name, "parameters": parameters},
         settings=settings,
         training=settings.training,

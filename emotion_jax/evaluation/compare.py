@@ -25,7 +25,8 @@ class Run:
       classes: in the order of ``probs``.
       labels: path -> true class.
       probs: path -> float64 [K].
-      config: settings by dotted name.
+      config: settings by dotted name, and how it was evaluated.
+      images: digest of what was evaluated, at which size; "" in reports of earlier versions.
       history: rows of metrics.jsonl; empty where there is none.
     """
 
@@ -34,6 +35,7 @@ class Run:
     labels: dict[str, str]
     probs: dict[str, np.ndarray]
     config: dict[str, Any]
+    images: str
     history: tuple[dict[str, Any], ...]
 
 
@@ -63,7 +65,8 @@ def _read(name: str, folder: Path) -> Run:
             classes=classes,
             labels=labels,
             probs=probs,
-            config=config_lib.flatten(settings),
+            config=config_lib.flatten(settings) | _evaluated(content.get("protocol") or {}),
+            images=(content.get("protocol") or {}).get("images", ""),
             history=tuple(json.loads(line) for line in history),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -72,11 +75,22 @@ def _read(name: str, folder: Path) -> Run:
         ) from None
 
 
+def _evaluated(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    votes = protocol.get("votes")
+    return {
+        "evaluation.split": protocol.get("split"),
+        "evaluation.tta": bool(protocol.get("tta")),
+        "evaluation.votes": votes["rule"] if votes else None,
+        "evaluation.without": protocol.get("without") or None,
+    }
+
+
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
     """What compare.json says: every run on the images that all have predicted, the first as base.
 
     Raises:
-      UserError: fewer than two runs, other classes, or no image in common.
+      UserError: fewer than two runs, other classes, no image in common, or other images under the
+        same names.
     """
     if len(runs) < 2:
         raise UserError("One run alone cannot be compared; name two or more.")
@@ -86,6 +100,12 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             raise UserError(
                 f"{run.name} knows {listed(run.classes)}, {base.name} knows "
                 f"{listed(base.classes)}: such runs cannot be compared."
+            )
+        same_names = run.labels.keys() == base.labels.keys()
+        if same_names and _size(run) == _size(base) and run.images != base.images:
+            raise UserError(
+                f"{run.name} and {base.name} were evaluated on other images under the same names: "
+                "such runs cannot be compared."
             )
     common = [p for p in base.labels if all(r.labels.get(p) == base.labels[p] for r in runs)]
     if not common:
@@ -105,6 +125,12 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         "runs": rows,
         "settings": _differences(runs),
     }
+
+
+def _size(run: Run) -> Any:
+    """Digests are of images as a network sees them; without one nothing can be said."""
+    size = (run.config["data.image_size"], run.config["data.channels"])
+    return size if run.images else None
 
 
 def _aligned(run: Run, classes: Sequence[str], paths: Sequence[str]) -> np.ndarray:

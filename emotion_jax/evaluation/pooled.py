@@ -1,7 +1,5 @@
 """The numbers of a cross-validation: by fold, over the folds, and over all held-out images."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from emotion_jax import files
 from emotion_jax.evaluation import metrics
 from emotion_jax.evaluation.folds import Fold
 
@@ -117,14 +116,14 @@ def predictions_csv(
     for result in results:
         for row in result.fold.rows:
             names[row].append(str(result.fold.number))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", "fold", "predicted", *classes])
+    header = ["path", "label", "fold", "predicted", *classes]
     best = probs.argmax(axis=1)
-    for i, path in enumerate(paths):
-        row = (f"{p:.8g}" for p in probs[i])
-        writer.writerow([path, classes[labels[i]], "/".join(names[i]), classes[best[i]], *row])
-    return buffer.getvalue()
+    rows = (
+        [path, classes[labels[i]], "/".join(names[i]), classes[best[i]]]
+        + [f"{p:.8g}" for p in probs[i]]
+        for i, path in enumerate(paths)
+    )
+    return files.csv_text([header, *rows])
 
 
 def text(content: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """An evaluation as files: JSON and CSV to compute with, figures and one HTML page to read."""
 
-import csv
-import io
+import base64
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,8 @@ from emotion_jax.evaluation import (
 MISTAKES = 20
 # Figures that not every report has: those of an earlier one do not stay beside the next.
 OPTIONAL = ("conformal", "robustness", "explain", "mistakes")
+# By which a report.json is known to be one.
+KEYS = {"n", "classes", "accuracy", "confusion_matrix", "checkpoint", "protocol"}
 SHOWN_LEVEL = "0.9"  # whose coverage is shown by class
 
 
@@ -53,8 +54,9 @@ def write(
       more: further figures, PNG by name (``explain.figures``).
 
     Raises:
-      UserError: the folder cannot be written to.
+      UserError: the folder cannot be written to, or another program's report.json is in it.
     """
+    check(out)
     figures = {
         "confusion_matrix": plots.confusion_matrix(report["confusion_matrix"], report["classes"]),
         **_trust(report, labels, probs),
@@ -67,13 +69,47 @@ def write(
         files.write_text_atomic(out / "report.json", content)
         table = predictions_csv(paths, labels, probs, report["classes"])
         files.write_text_atomic(out / "predictions.csv", table)
-        for name in set(OPTIONAL) - figures.keys():
-            (out / f"{name}.png").unlink(missing_ok=True)
+        # In this order no optional figure is ever there that the page does not hold.
+        _remove_earlier(out)
+        files.write_text_atomic(out / "report.html", rendered)
         for name, png in figures.items():
             files.write_bytes_atomic(out / f"{name}.png", png)
-        files.write_text_atomic(out / "report.html", rendered)
     except OSError as error:
         raise UserError(f"Cannot write the report to {out}: {error.strerror or error}.") from None
+
+
+def check(out: Path) -> None:
+    """Refuse a folder that holds a report.json which is none of ours: it would be replaced.
+
+    Raises:
+      UserError: it does, or cannot be read.
+    """
+    place = out / "report.json"
+    try:
+        content = json.loads(place.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the report to {out}: {place}: {error.strerror or error}."
+        ) from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= KEYS:
+        raise UserError(
+            f"{place} is no report of an evaluation, and would be replaced by one; name another "
+            "folder, or move it away."
+        )
+
+
+def _remove_earlier(out: Path) -> None:
+    """Delete the optional figures of the report that is in ``out``: its page holds their bytes."""
+    page_of_earlier = out / "report.html"
+    held = page_of_earlier.read_bytes() if page_of_earlier.is_file() else b""
+    for path in (out / f"{name}.png" for name in OPTIONAL):
+        png = path.read_bytes() if path.is_file() else b""
+        if png and base64.b64encode(png) in held:
+            path.unlink()
 
 
 def _trust(report: Mapping[str, Any], labels: np.ndarray, probs: np.ndarray) -> dict[str, bytes]:
@@ -147,12 +183,12 @@ def predictions_csv(
       probs: float [n, C], written with 8 significant digits.
       classes: C names.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", "predicted", *classes])
-    for path, label, best, row in zip(paths, labels, probs.argmax(axis=1), probs, strict=True):
-        writer.writerow([path, classes[label], classes[best], *(f"{p:.8g}" for p in row)])
-    return buffer.getvalue()
+    header = ["path", "label", "predicted", *classes]
+    rows = (
+        [path, classes[label], classes[best], *(f"{p:.8g}" for p in row)]
+        for path, label, best, row in zip(paths, labels, probs.argmax(axis=1), probs, strict=True)
+    )
+    return files.csv_text([header, *rows])
 
 
 def mistakes(

@@ -1,45 +1,17 @@
 """The networks that a run comes from, as its beginning or its teachers: what they have seen."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from emotion_jax.config import Config
 from emotion_jax.data.split import Dataset, Split
 from emotion_jax.training import multihost
+from emotion_jax.training.seen import Seen
 from emotion_jax.training.trained import Trained
 
 CUT = ("validation_fraction", "split_seed")
-
-
-class Seen(NamedTuple):
-    """What the weights of a run come from.
-
-    Attributes:
-      hashes: sorted uint64, of the images that were learnt from or chose a checkpoint.
-      complete: whether that is all of them: hashes are of images at the size that a network sees,
-        so those of networks of another size cannot be compared.
-      validation_unseen: whether no weights have learnt from the validation split, as far as is
-        known.
-    """
-
-    hashes: np.ndarray
-    complete: bool = True
-    validation_unseen: bool = True
-
-    @classmethod
-    def of(cls, hashes: np.ndarray, description: Mapping[str, Any]) -> "Seen":
-        """As a checkpoint tells it; those of earlier versions do not tell all."""
-        training = description["config"]["training"]
-        alone = not (training.get("init_from") or training.get("teachers"))
-        complete = description.get("seen_complete", True)
-        return cls(hashes, complete, description.get("validation_unseen", alone))
-
-    def described(self) -> dict[str, bool]:
-        """What a checkpoint's description says of it."""
-        return {"seen_complete": self.complete, "validation_unseen": self.validation_unseen}
 
 
 def names(config: Config) -> Iterator[tuple[str, str]]:
@@ -84,7 +56,7 @@ def doubt(setting: str, model: Trained, data: Dataset, config: Config) -> str | 
     cut_alike = all(getattr(theirs, name) == getattr(ours, name) for name in CUT)
     # Votes are part of the fingerprint, but not of the cut.
     alike = same_images or (theirs.votes is None) != (ours.votes is None)
-    unseen = Seen.of(model.train_hashes, model.description).validation_unseen
+    unseen = model.seen.validation_unseen
     known = count(model, data.validation)
     if not known or (alike and cut_alike and unseen):
         return None
@@ -99,7 +71,7 @@ def doubt(setting: str, model: Trained, data: Dataset, config: Config) -> str | 
 def not_comparable(setting: str, model: Trained, config: Config) -> str | None:
     """What to say where it cannot be told whether a network has seen an image."""
     same_size = model.description["image_size"] == config.data.image_size
-    if same_size and model.seen_complete:
+    if same_size and model.seen.complete:
         return None
     return (
         f"{setting}: {model.path}, or what it comes from, has seen images of another size, so "

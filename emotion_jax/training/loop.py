@@ -26,11 +26,11 @@ from emotion_jax.training import (
 )
 from emotion_jax.training import program as program_lib
 from emotion_jax.training import state as state_lib
-from emotion_jax.training.ancestry import Seen
 from emotion_jax.training.clock import Clock
 from emotion_jax.training.logs import Log
 from emotion_jax.training.metrics import quotients
 from emotion_jax.training.program import Program
+from emotion_jax.training.seen import Seen
 from emotion_jax.training.state import TrainState
 from emotion_jax.training.workdir import Row
 

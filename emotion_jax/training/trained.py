@@ -1,8 +1,9 @@
 """A trained model, from its checkpoint alone, or from the weights in the package."""
 
 import hashlib
+import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from emotion_jax.config import Config
 from emotion_jax.errors import UserError, listed
 from emotion_jax.training import saved, weights
 from emotion_jax.training.description import FORMAT
+from emotion_jax.training.seen import Seen
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Trained:
       module: uint8 [N, H, W, C] to logits [N, K].
       variables: of the module, NumPy arrays.
       train_hashes: sorted uint64, of the images that it has learnt from or was chosen by, those of
-        its teachers and of what it began with included; see ``seen_complete``.
+        its teachers and of what it began with included; see ``Seen.complete``.
+      whole: where classes were left out (``without``), the model with all of them.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Trained:
     module: nn.Module
     variables: dict[str, Any]
     train_hashes: np.ndarray
+    whole: "Trained | None" = None
 
     @property
     def temperature(self) -> float:
@@ -48,9 +53,19 @@ class Trained:
         return float(self.description["temperature"] or 1.0)
 
     @property
-    def seen_complete(self) -> bool:
-        """Whether ``train_hashes`` are all, and of images at this network's size."""
-        return bool(self.description.get("seen_complete", True))
+    def seen(self) -> Seen:
+        """What it has learnt from or was chosen by."""
+        return Seen.of(self.train_hashes, self.description)
+
+    @property
+    def validation_doubt(self) -> str | None:
+        """What to say where it is not known that its validation images were new to it."""
+        if self.seen.validation_unseen:
+            return None
+        return (
+            "the weights that it began with, or its teachers, may have learnt from its validation "
+            "images; what was measured, chosen or fitted on them may look better than it is"
+        )
 
     @property
     def digest(self) -> str:
@@ -91,7 +106,13 @@ def resolve(source: Path) -> Path:
 
 def shipped() -> dict[str, Path]:
     """Name -> file of the weights in the package."""
-    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
+
+
+def title(source: Path) -> str:
+    """What to call the checkpoint that ``source`` names: its last part, be it "." or "run.v2"."""
+    # Not resolve(): what a link points to may be called by a checksum.
+    return os.path.basename(os.path.abspath(source)).removesuffix(SUFFIX)
 
 
 def load(source: Path) -> Trained:
@@ -118,7 +139,8 @@ def _is_step(source: Path) -> bool:
 def without(trained: Trained, classes: Collection[str]) -> Trained:
     """The model with these of its classes left out; the others keep their proportions.
 
-    Conformal thresholds, which were fitted with all classes, are left out as well.
+    Conformal thresholds, which were fitted with all classes, are left out as well. ``whole`` of
+    the result is ``trained``, or its ``whole``.
 
     Raises:
       UserError: it does not know one of them, or nothing would be left.
@@ -135,7 +157,8 @@ def without(trained: Trained, classes: Collection[str]) -> Trained:
     variables = {**trained.variables, "params": {**trained.variables["params"], layer: last}}
     left = [trained.classes[i] for i in kept]
     description = {**trained.description, "classes": left, "conformal": None}
-    return _assemble(trained.path, description, variables, trained.train_hashes)
+    fewer = _assemble(trained.path, description, variables, trained.train_hashes)
+    return replace(fewer, whole=trained.whole or trained)
 
 
 def _assemble(

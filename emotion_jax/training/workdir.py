@@ -1,9 +1,7 @@
 """The folder of a run: one run, one configuration, one process at a time."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -179,10 +177,8 @@ def write_problems(workdir: Path, problems: Sequence[Problem]) -> None:
       UserError: it cannot be written.
     """
     path = workdir / "unusable.csv"
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([("path", "reason"), *problems])
     with files.reported(workdir):
         if problems:
-            files.write_text_atomic(path, buffer.getvalue())
+            files.write_text_atomic(path, files.csv_text([("path", "reason"), *problems]))
         else:
             path.unlink(missing_ok=True)

@@ -1,8 +1,11 @@
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from emotion_jax.cli import card, evaluate, info
+from emotion_jax.training import trained, weights
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
 
@@ -41,6 +44,62 @@ def test_a_report_of_something_else_is_refused(finished, tmp_path, capsys):
             card.main([str(finished), "--report", str(folder)])
         assert stop.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", ["protocol", "per_class"])
+def test_a_part_of_a_report_is_refused(finished, tmp_path, capsys, lost):
+    report = json.loads((finished / "report" / "report.json").read_text())
+    del report[lost]
+    for content in (report, report | {lost: None, "protocol": {"seed": 0}}):
+        (tmp_path / "report.json").write_text(json.dumps(content))
+        with pytest.raises(SystemExit) as stop:
+            card.main([str(finished), "--report", str(tmp_path)])
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said == (
+            f"error: {tmp_path / 'report.json'} is not all of a report; run scripts/evaluate.py "
+            "again.\n"
+        )
+
+
+def test_a_card_takes_reports_of_fewer_classes(finished, tiny_tree, tmp_path, capsys):
+    shutil.copytree(tiny_tree / "test" / "sad", tmp_path / "data" / "sad")
+    fewer = ["--without", "happy", "angry"]
+    evaluate.main([str(finished), "--data", str(tmp_path / "data"), "--out", str(tmp_path), *fewer])
+    capsys.readouterr()
+    card.main([str(finished), "--report", str(tmp_path), str(finished / "report")])
+    said = capsys.readouterr().out
+    assert "### test split, without angry, happy\n" in said
+    assert "### test split\n" in said
+
+
+def test_the_title_is_the_name_of_the_checkpoint(finished, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(finished, tmp_path / "run.v2")
+    weights.write(tmp_path / "mine.v3.safetensors", trained.load(trained.resolve(run)))
+    monkeypatch.chdir(run)
+    names = {".": "run.v2", str(run): "run.v2", "../mine.v3.safetensors": "mine.v3"}
+    for source, title in {**names, "ferplus": "ferplus"}.items():
+        card.main([source])
+        assert capsys.readouterr().out.splitlines()[0] == f"# Model card: {title}"
+
+
+def test_whether_validation_was_new_to_it_is_told_where_it_may_not_have_been(
+    finished, tiny_tree, tmp_path, capsys
+):
+    model = trained.load(trained.resolve(finished))
+    doubt = "may have learnt from its validation images"
+    for unseen in (True, False):
+        path, out = tmp_path / f"{unseen}.safetensors", tmp_path / str(unseen)
+        about = model.description | {"validation_unseen": unseen}
+        weights.write(path, replace(model, description=about))
+        evaluate.main([str(path), "--data", str(tiny_tree), "--out", str(out)])
+        capsys.readouterr()
+        protocol = json.loads((out / "report.json").read_text())["protocol"]
+        said = [protocol.get("validation", ""), (out / "report.html").read_text()]
+        for command in (card, info):
+            command.main([str(path)])
+            said.append(capsys.readouterr().out)
+        assert [doubt in text for text in said] == [not unseen] * 4
 
 
 def test_a_folder_is_no_place_for_a_card(finished, tmp_path, monkeypatch, capsys):

@@ -3,8 +3,9 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from emotion_jax.cli import compare, train
+from emotion_jax.cli import compare, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("finished_cache")
 
@@ -78,3 +79,21 @@ def test_bad_input_is_a_sentence(finished, tmp_path, capsys):
     assert "no image with one label in common" in refused(capsys, finished, other)
     table.write_text(table.read_text().replace("angry", "cross"))
     assert "such runs cannot be compared" in refused(capsys, finished, other)
+
+
+def test_how_it_was_evaluated_is_a_difference(finished, tmp_path, tiny_tree, capsys):
+    evaluate.main([str(finished), "--data", str(tiny_tree), "--tta", "--out", str(tmp_path / "a")])
+    compare.main([str(finished), str(tmp_path / "a"), "--out", str(tmp_path / "out")])
+    content = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert content["settings"] == {"evaluation.tta": [False, True]}
+
+
+def test_other_images_of_the_same_names(finished, tmp_path, tiny_tree, capsys):
+    shutil.copytree(tiny_tree, tmp_path / "tree")
+    first, *_ = sorted((tmp_path / "tree" / "test" / "sad").iterdir())
+    Image.fromarray(np.full((12, 12), 7, np.uint8)).save(first)
+    out = tmp_path / "a"
+    evaluate.main([str(finished), "--data", str(tmp_path / "tree"), "--out", str(out)])
+    said = refused(capsys, finished, out, "--out", tmp_path / "b")
+    assert "were evaluated on other images under the same names" in said
+    assert not (tmp_path / "b").exists()

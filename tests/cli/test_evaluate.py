@@ -39,7 +39,7 @@ def read(out):
     return content, paths, labels, predicted, np.array(probs, float).T
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 2 * 10**12])
 def test_a_prediction_an_image_in_order(finished, tiny_tree, tmp_path, batch_size):
     argv = [finished, "--data", tiny_tree, "--out", tmp_path, "--batch-size", batch_size]
     evaluate.main([str(part) for part in argv])
@@ -78,6 +78,66 @@ def test_default_place_of_the_report(finished, tiny_tree, tmp_path):
         shutil.copytree(tiny_tree / "test" / name, tmp_path / "two" / name)
     run(tmp_path / "run", "--data", tmp_path / "two", "--without", "sad")
     assert (tmp_path / "run" / "evaluation" / "test-without-sad" / "report.html").is_file()
+
+
+def test_a_step_that_was_named_leaves_the_report_of_the_chosen_one(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "run")
+    places = tmp_path / "run" / "evaluation"
+    run(tmp_path / "run")
+    run(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in places.iterdir()] == ["test"]
+    chosen = (places / "test" / "report.json").read_bytes()
+    steps = saved.steps(tmp_path / "run" / "checkpoints")
+    run(steps[0], "--tta")
+    monkeypatch.chdir(steps[-1])
+    run(".")
+    named = {f"test-step-{steps[0].name}-tta", f"test-step-{steps[-1].name}"}
+    assert {path.name for path in places.iterdir()} == {"test", *named}
+    assert (places / "test" / "report.json").read_bytes() == chosen
+    assert saved.verify(steps[-1]) is None
+
+
+def test_a_report_of_something_else_is_not_replaced(finished, tmp_path, capsys):
+    (tmp_path / "report.json").write_text('{"accuracy": 1}')
+    assert "report.json is no report of an evaluation" in refused(
+        capsys, finished, "--split", "nowhere", "--out", tmp_path
+    )
+    assert [path.name for path in tmp_path.glob("*.*")] == ["report.json"]
+    assert (tmp_path / "report.json").read_text() == '{"accuracy": 1}'
+
+
+def test_classes_left_out_are_told(finished, tiny_tree, tmp_path):
+    for name in ("angry", "happy"):
+        shutil.copytree(tiny_tree / "test" / name, tmp_path / "two" / name)
+    run(finished, "--data", tmp_path / "two", "--without", "sad", "--out", tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["classes"] == ["angry", "happy"]
+    assert content["protocol"]["without"] == ["sad"]
+    whole = json.loads((finished / "report" / "report.json").read_text())
+    assert whole["protocol"]["without"] is None
+    assert content["checkpoint"]["weights"] == whole["checkpoint"]["weights"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<dt>classes left out</dt><dd>sad</dd>" in page
+
+
+def test_sets_promise_nothing_on_images_that_were_learnt_from(finished, tiny_tree, tmp_path):
+    run(finished, "--split", "train", "--out", tmp_path / "train")
+    content, paths, *_ = read(tmp_path / "train")
+    assert content["conformal"] is None
+    why = f"was chosen by, {len(paths)} of these {len(paths)} images"
+    assert why in content["protocol"]["conformal"]
+    assert not (tmp_path / "train" / "conformal.png").exists()
+    page = (tmp_path / "train" / "report.html").read_text()
+    assert f"promised coverage are {content['protocol']['conformal']}." in page
+    tree = shutil.copytree(tiny_tree, tmp_path / "tree")
+    for i in range(12):
+        shutil.copy(tree / "train" / "sad" / f"{i}.png", tree / "test" / "sad" / f"seen{i}.png")
+    run(finished, "--data", tree, "--out", tmp_path / "test")
+    content, paths, *_ = read(tmp_path / "test")
+    assert (len(paths), content["deduplicated"]["n"]) == (36, 24)
+    assert content["conformal"]["levels"]["0.9"]["coverage"] > 0
+    fitted = content["conformal"]["calibrated_on"]
+    assert content["protocol"]["conformal"] == f"thresholds from {fitted} validation images"
 
 
 def test_weights_as_a_file_leave_the_place_of_a_run_of_their_name(

@@ -2,12 +2,21 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from emotion_jax.errors import UserError
-from emotion_jax.evaluation import calibration, calibration_plots, metrics, page, report
+from emotion_jax.evaluation import (
+    calibration,
+    calibration_plots,
+    cross_validation,
+    metrics,
+    page,
+    report,
+)
+from emotion_jax.evaluation.folds import Scheme
 
 CLASSES = ["angry", "disgust", "happy", "悲しい <b>"]
 EVIL = '<script>alert("1")</script>,\n"x".png'
@@ -29,7 +38,7 @@ def case():
     }  # fmt: skip
     content["protocol"] = {
         "split": "test", "n": 40, "seed": 0, "selection": "best validation accuracy",
-        "tta": None, "note": "see <http>", "votes": {"min": 5}, "list": [1, 0.25, True],
+        "tta": None, "remark": "see <http>", "votes": {"min": 5}, "list": [1, 0.25, True],
     }  # fmt: skip
     paths = [EVIL, *(f"test/笑 {i}.png" for i in range(1, 40))]
     return content, paths, labels, probs
@@ -57,6 +66,43 @@ def test_figures_of_an_earlier_report_do_not_stay(case, tmp_path):
     report.write(tmp_path, *case)
     assert not (tmp_path / "explain.png").exists()
     assert (tmp_path / "mine.png").read_bytes() == b"the user's own"
+
+
+def test_figures_of_others_stay(case, written, tmp_path):
+    names = [f"{name}.png" for name in report.OPTIONAL]
+    for name in names:
+        (tmp_path / name).write_bytes(b"the user's own")
+    report.write(tmp_path, *case)
+    report.write(tmp_path, *case)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"the user's own"] * len(names)
+    # A report that was cut short between its files has left none that the next does not know of.
+    shutil.rmtree(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report.files, "write_text_atomic", full_disk(".html"))
+        with pytest.raises(UserError, match="No space left"):
+            report.write(tmp_path, *case, {"explain": b"of the one that was cut short"})
+    assert not (tmp_path / "explain.png").exists()
+
+
+def full_disk(ending):
+    """``write_text_atomic`` that fails for names with this ending."""
+    whole = report.files.write_text_atomic
+
+    def write(path, text):
+        if path.name.endswith(ending):
+            raise OSError(28, "No space left on device")
+        whole(path, text)
+
+    return write
+
+
+@pytest.mark.parametrize("foreign", [b'{"accuracy": 0.5}', b"[]", b"not JSON", b"\xff\xfe"])
+def test_a_report_of_another_program_is_not_replaced(case, tmp_path, foreign):
+    (tmp_path / "report.json").write_bytes(foreign)
+    with pytest.raises(UserError, match=r"report\.json is no report of an evaluation"):
+        report.write(tmp_path, *case)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert (tmp_path / "report.json").read_bytes() == foreign
 
 
 def test_json_round_trip(case, written):
@@ -124,6 +170,22 @@ def test_html_of_a_perfect_single_class_run(deduplicated):
     text = page.html(content, report.mistakes(["a", "b"], labels, probs, ["one"]), figures)
     assert "100.0%" in text
     assert "None: every image" in text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sentence"),
+    [
+        ({}, "Not known."),
+        ({"deduplicated": "not known: images of <another> size"}, "Not known: images of &lt;"),
+        (cross_validation._protocol(Scheme()), "Nothing to leave out: identical images are in one"),
+    ],
+)
+def test_html_says_why_nothing_was_left_out(case, protocol, sentence):
+    content, paths, labels, probs = case
+    content = {**content, "deduplicated": None, "protocol": protocol}
+    figures = dict.fromkeys(("confusion_matrix", "reliability", "selective"), b"")
+    text = page.html(content, report.mistakes(paths, labels, probs, CLASSES), figures)
+    assert f'<td class="about">{sentence}' in text
 
 
 def test_mistakes_are_the_surest_first(case):

@@ -8,7 +8,7 @@ from emotion_jax import config as config_lib
 from emotion_jax.data import dataset
 from emotion_jax.evaluation.evaluate import evaluate
 from emotion_jax.training import ancestry, loop, saved, trained, weights, workdir
-from emotion_jax.training.ancestry import Seen
+from emotion_jax.training.seen import Seen
 
 
 def settings_of(tree, data=(), **training):
@@ -111,7 +111,7 @@ def test_what_was_seen_at_another_size_cannot_be_told(base, tiny_tree, tmp_path,
     weights.write(file, model)
     child = settings_of(tiny_tree, {"image_size": 16}, init_from=str(file))
     for network in (model, trained.load(file), run(child, tmp_path / "child")[0]):
-        assert not network.seen_complete
+        assert not network.seen.complete
         report = evaluate(network, data.test).report
         assert report["deduplicated"] is None
         assert report["protocol"]["deduplicated"].startswith("not known")

@@ -95,6 +95,7 @@ def test_without_a_class_the_others_keep_their_proportions(model):
     expected = probabilities(model)[:, [0, 2]]
     expected /= expected.sum(1, keepdims=True)
     np.testing.assert_allclose(probabilities(fewer), expected, rtol=1e-4)
+    assert fewer.whole is trained.without(fewer, ["sad"]).whole is model
     with pytest.raises(UserError, match="does not know glad, but angry, happy, sad"):
         trained.without(model, ["glad"])
     with pytest.raises(UserError, match="no class left"):

@@ -1,3 +1,4 @@
+import csv
 import errno
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from filelock import FileLock
 
 from emotion_jax import config as config_lib
 from emotion_jax.data import dataset
+from emotion_jax.data.folder import Problem
 from emotion_jax.errors import UserError
 from emotion_jax.training import loop, workdir
 
@@ -133,4 +135,13 @@ def test_a_workdir_whose_lock_cannot_be_made(tiny_config, tmp_path, monkeypatch)
         workdir.opened(tmp_path, tiny_config),
     ):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_problems_is_read_as_it_was(tmp_path):
+    problems = [Problem("a\rb.txt", "not an image file (.txt)"), Problem("c.png", "zero bytes")]
+    workdir.write_problems(tmp_path, problems)
+    with (tmp_path / "unusable.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["path", "reason"], *map(list, problems)]
+    workdir.write_problems(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
