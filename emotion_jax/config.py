@@ -160,8 +160,18 @@ def flatten(config: Config, exclude_defaults: bool = False) -> dict[str, Any]:
 
 
 def cache_dir() -> Path:
-    """Where derived data is kept: ``EMOTION_JAX_CACHE``, or the user's cache directory."""
+    """Where derived data is kept: ``EMOTION_JAX_CACHE``, or the user's cache directory.
+
+    Raises:
+      UserError: its name is not UTF-8.
+    """
     import platformdirs
 
+    from emotion_jax import files
+
     path = os.environ.get("EMOTION_JAX_CACHE") or platformdirs.user_cache_dir("emotion_jax")
-    return Path(os.path.expanduser(path))  # a notebook or a Dockerfile leaves ~ as it is
+    try:
+        # A notebook or a Dockerfile leaves ~ as it is.
+        return files.utf8(Path(os.path.expanduser(path)))
+    except UserError as error:
+        raise UserError(f"EMOTION_JAX_CACHE: {error}") from None

@@ -1,11 +1,14 @@
 """Files that are whole or not there."""
 
 import contextlib
+import csv
 import errno
+import fcntl
+import io
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,7 +17,7 @@ from emotion_jax.errors import UserError
 
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # some network file systems
 _LITTER = re.compile(
-    r"\.DS_Store|\._.*|\.directory|desktop\.ini|Thumbs\.db|__MACOSX", re.IGNORECASE
+    r"\.DS_Store|\._.*|Icon\r|\.directory|desktop\.ini|Thumbs\.db|__MACOSX", re.IGNORECASE
 )
 
 
@@ -67,6 +70,26 @@ def locked(path: Path, busy: str) -> FileLock | None:
     return lock
 
 
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock that the file ``path`` is, waiting for it; none where there are no locks.
+
+    Args:
+      path: made where it is not there.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    # Not FileLock: where there are no locks some of its releases wait without an end.
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS | {errno.ENOSYS}:
+                raise
+        yield  # closing the file gives the lock back
+
+
 def remove_temporary(folder: Path) -> None:
     """Delete what killed processes have left of their atomic writes; no other may be writing."""
     for path in folder.glob("." + "[0-9a-f]" * 16 + ".tmp"):
@@ -81,6 +104,17 @@ def write_text_atomic(path: Path, text: str) -> None:
       OSError: as there.
     """
     write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"))
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """A CSV table with LF line ends; a cell with a line end of any system in it is quoted."""
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        # Python before 3.13 quotes a carriage return only where the lines themselves end with one.
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def sync(path: Path) -> None:
@@ -142,9 +176,16 @@ def utf8(path: Path) -> Path:
 
 
 def named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Names that tell them apart: a path's last part, or where two share it the whole path."""
-    names = [path.resolve().name for path in paths]
+    """Names that tell them apart: a path's last part, or where two share it the whole path.
+
+    Bytes that are no UTF-8 are spelt out (``caf\\xe9``): every name can be sent and written.
+    """
+    names = [_spelt(path.resolve().name) for path in paths]
     return [
-        (name if names.count(name) == 1 else str(path), path)
+        (name if names.count(name) == 1 else _spelt(str(path)), path)
         for name, path in zip(names, paths, strict=True)
     ]
+
+
+def _spelt(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

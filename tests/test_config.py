@@ -380,6 +380,12 @@ def test_every_section_is_known_to_the_sentences():
     assert set(config._SECTIONS.values()) == prefixes
 
 
+def test_a_cache_whose_name_is_not_utf8(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTION_JAX_CACHE", str(tmp_path / "caf\udce9"))
+    with pytest.raises(UserError, match=r"^EMOTION_JAX_CACHE: .*not valid UTF-8; choose another"):
+        config.cache_dir()
+
+
 def test_the_cache_is_where_the_environment_says(cache, tmp_path, monkeypatch):
     assert config.cache_dir() == cache
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,3 +1,5 @@
+import csv
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +11,13 @@ from emotion_jax import files
 def test_names_tell_paths_apart():
     paths = [Path("runs/a"), Path("runs/b"), Path("old/b")]
     assert files.named(paths) == [("a", paths[0]), ("runs/b", paths[1]), ("old/b", paths[2])]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes")
+def test_names_can_be_sent_whatever_their_bytes():
+    paths = [Path(os.fsdecode(name)) for name in (b"a/caf\xe9", b"\xff/b", b"c/b", "ü".encode())]
+    assert [name for name, _ in files.named(paths)] == [r"caf\xe9", r"\xff/b", "c/b", "ü"]
+    assert [path for _, path in files.named(paths)] == paths
 
 
 def test_writes_bytes_and_replaces(tmp_path):
@@ -90,6 +99,29 @@ def test_a_folder_of_a_temporary_files_name_is_left_alone(tmp_path):
 
 
 def test_litter_is_known_by_its_name_alone():
-    litter = (".DS_Store", "model/d/._a", "model/desktop.ini", "Thumbs.db", "model/.directory")
-    ours = (".hidden", ".zarray", "._a/b", "model/a.ini", "manifest.json", "x.DS_Store")
+    litter = (
+        ".DS_Store",
+        "model/d/._a",
+        "model/Icon\r",
+        "model/desktop.ini",
+        "Thumbs.db",
+        "model/.directory",
+    )
+    ours = (
+        "Icon",
+        "Icon.png",
+        ".hidden",
+        ".zarray",
+        "._a/b",
+        "model/a.ini",
+        "manifest.json",
+        "x.DS_Store",
+    )
     assert [name for name in (*litter, *ours) if files.is_litter(name)] == list(litter)
+
+
+def test_a_table_is_read_as_it_was_whatever_line_ends_are_in_its_cells():
+    rows = [["path", "n"], ["Icon\r", "1"], ["a\nb", ""], ["c\r\n", 'd"e,f'], ["", "\r\n"], [""]]
+    text = files.csv_text(rows)
+    assert text.startswith('path,n\n"Icon\r",1\n')
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows

@@ -63,6 +63,7 @@ def list_tree(root: Path) -> Listing:
     splits = sorted(folders_in(root, root, problems))
     if "train" not in splits:
         found = f"it has {listed(splits)}" if splits else "it has no folders at all"
+        found = _obstacle("train", problems) or found
         raise UserError(f"{root} has no train/<class>/ folders ({found}); see README.md, 'Data'.")
     files = {split: _class_folders(root, split, problems) for split in splits}
     classes = tuple(sorted(name for name, paths in files["train"].items() if paths))
@@ -98,7 +99,8 @@ def list_split(root: Path, split: str, classes: Sequence[str]) -> Listing:
     folders = sorted(folders_in(root, root, problems))
     inside = split in folders and split not in classes
     if not inside and not set(folders) & set(classes):
-        raise UserError(f"{root} has no split {split!r}; it has {listed(folders) or 'no folders'}.")
+        found = _obstacle(split, problems) or f"it has {listed(folders) or 'no folders'}"
+        raise UserError(f"{root} has no split {split!r}; {found}.")
     files = class_folders(root, root / split if inside else root, problems)
     unknown = [name for name, paths in files.items() if paths and name not in classes]
     if unknown:
@@ -166,6 +168,11 @@ def describe(problems: Iterable[Problem], limit: int = 5) -> str:
         examples = [problem.path for problem in found if problem.reason == reason]
         lines.append(f"  {count} x {reason}: {listed(examples, 3)}")
     return "\n".join(lines)
+
+
+def _obstacle(name: str, problems: Iterable[Problem]) -> str | None:
+    """Why what is called so cannot be used, if it is there."""
+    return next((f"{name}: {reason}" for path, reason in problems if path == name), None)
 
 
 def _class_folders(root: Path, split: str, problems: list[Problem]) -> dict[str, list[str]]:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from emotion_jax import files
@@ -81,7 +80,7 @@ def ingest(
     try:
         for name in ("listings", "datasets", "locks", "temporary"):
             (cache / name).mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "locks" / f"{key}.lock"):
+        with files.exclusive(cache / "locks" / f"{key}.lock"):
             records = _known(pointer, cache)
             if records is None:
                 records = _build(listing, preprocess, recipe, cache, key, workers, progress)
@@ -144,7 +143,8 @@ def _build(
         files.write_text_atomic(made / "index.json", json.dumps(index))
         fingerprint = _digest(*sorted(writer.digests), *listing.classes, recipe)
         final = cache / "datasets" / fingerprint
-        with FileLock(cache / "locks" / f"{fingerprint}.lock"):  # another listing may hold the same
+        lock = cache / "locks" / f"{fingerprint}.lock"
+        with files.exclusive(lock):  # another listing may hold the same
             if _index(final) is None:
                 shutil.rmtree(final, ignore_errors=True)
                 made.rename(final)

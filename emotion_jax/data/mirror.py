@@ -10,12 +10,12 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from emotion_jax import files
@@ -43,7 +43,9 @@ class _Job:
 def mirror(source: Path, target: Path, progress: bool = False) -> list[str]:
     """Make ``target`` a copy of the folder or file ``source``, copying what is new or changed.
 
-    Symlinks are copied as such and never followed. Modification times are kept.
+    Symlinks are copied as such and never followed. Modification times are kept. What the source no
+    longer has is removed, but not what lies where the source cannot be listed: a line on stderr
+    says that it is kept.
 
     Returns:
       Paths in the source that could not be read, or that the target cannot hold.
@@ -63,15 +65,17 @@ def mirror(source: Path, target: Path, progress: bool = False) -> list[str]:
                 "move it away, or choose another folder for data.stage_to."
             )
     state.mkdir(parents=True, exist_ok=True)
-    with FileLock(state / "lock"):
+    with files.exclusive(state / "lock"):
         if is_folder:
             job = _Job(source, target, state, contents(source))
             present = contents(target)
         else:
             job = _Job(source.parent, target.parent, state, one_file(source))
             present = one_file(target)
-        _make_place(job, present, str(source))
         wanted = job.wanted.files
+        if not wanted:  # a drive that is gone for a moment: what was copied of it stays
+            raise UserError(f"There is nothing in {source} that can be read.")
+        _make_place(job, present, str(source))
         todo = [path for path, entry in wanted.items() if not entry.same(present.files.get(path))]
         skipped = _copy_all(job, todo, progress) if todo else []
         if len(skipped) == len(wanted):
@@ -99,15 +103,34 @@ def _make_place(job: _Job, present: Contents, source: str) -> None:
     wanted = job.wanted
     ours = {"source": source, "files": sorted(wanted.files.keys() | present.files.keys())}
     files.write_text_atomic(record, json.dumps(ours))
-    for path in present.files.keys() - wanted.files.keys():
+    gone, kept = _gone(present.files.keys() - wanted.files.keys(), wanted)
+    for path in gone:
         (job.to_root / path).unlink()
-    for path in sorted(set(present.folders) - set(wanted.folders), reverse=True):
+    for path in sorted(_gone(set(present.folders) - set(wanted.folders), wanted)[0], reverse=True):
         with contextlib.suppress(OSError):  # hidden files of someone else's may be in it
             (job.to_root / path).rmdir()
+    if kept:
+        print(
+            f"{len(kept)} files in {job.to_root} are kept from an earlier copy, since {source} "
+            f"cannot be listed where they come from; the first is {kept[0]}.",
+            file=sys.stderr,
+        )
     for path in wanted.folders:
         (job.to_root / path).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(job.partial, ignore_errors=True)  # its owner is dead: the lock is ours
     job.partial.mkdir()
+
+
+def _gone(missing: set[str], wanted: Contents) -> tuple[list[str], list[str]]:
+    """Of paths that the source does not show, those that it has no more, and those it may have."""
+    unknown = set(wanted.unreadable)
+    kept = [
+        path
+        for path in missing
+        if (path in unknown and path not in wanted.folders)
+        or any(str(folder) in unknown for folder in PurePosixPath(path).parents)
+    ]
+    return sorted(missing.difference(kept)), sorted(kept)
 
 
 def _copy_all(job: _Job, todo: list[str], progress: bool) -> list[str]:

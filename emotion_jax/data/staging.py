@@ -11,12 +11,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
+from emotion_jax import files
 from emotion_jax.data import archives, fer2013, mirror
+from emotion_jax.data.preprocess import FORMATS
 from emotion_jax.data.tree import ignored
 from emotion_jax.errors import UserError
 
@@ -29,7 +29,8 @@ def stage(source: Path, stage_to: Path, progress: bool) -> Path:
     """Copy a tree, an archive or a CSV file to the local folder ``stage_to``, and verify the copy.
 
     What is there already and has not changed is not copied again; what the source no longer has
-    is removed. Files that cannot be read are left out, with a line on stderr.
+    is removed. Files that cannot be read are left out, and what was copied of folders that cannot
+    be listed now is kept, each with a line on stderr.
 
     Returns:
       ``stage_to/<name of the source>``.
@@ -69,8 +70,8 @@ def resolve(source: Path, cache: Path, progress: bool) -> Path:
 
     Args:
       source: a folder, a .zip, .tar, .tar.gz or .tgz archive of one, or Kaggle's fer2013.csv. In a
-        folder without train/ it is the one sub-folder that has it, as archives often do; else the
-        folder itself, which may be a split.
+        folder without train/ and without images of its own it is the one sub-folder with train/, as
+        archives often have, or fer2013.csv unpacked; else the folder itself, which may be a split.
       cache: where archives are unpacked, once.
       progress: show a bar.
 
@@ -94,23 +95,50 @@ def resolve(source: Path, cache: Path, progress: bool) -> Path:
 
 
 def _holder(folder: Path, cache: Path, progress: bool) -> Path:
-    if (folder / "train").is_dir():
+    if os.path.isdir(folder / "train"):
         return folder
+    inside = [path for path, is_folder in _entries(folder) if is_folder]
+    near = [path for path in inside if not path.is_symlink()]
+    holders = [path for path in near if os.path.isdir(path / "train")]
+    tables = [path / CSV for path in (folder, *near) if os.path.isfile(path / CSV)]
+    if len(holders or tables) != 1:
+        return folder
+    # It may be that the folder itself holds splits or classes, an old copy or a table among them.
+    for path in inside:
+        if _has_images(path / "train", 0) if path in holders else _has_images(path, 1):
+            return folder
+    return holders[0] if holders else resolve(tables[0], cache, progress)
+
+
+def _has_images(folder: Path, below: int) -> bool:
+    """Whether images lie in a folder, or up to ``below`` folders further down.
+
+    Raises:
+      UserError: one of them cannot be read.
+    """
+    folders = []
+    for path, is_folder in _entries(folder):
+        if is_folder:
+            folders.append(path)
+        elif path.suffix.lower() in FORMATS:
+            return True  # and no further: a class of thousands takes a network disk a while
+    return below > 0 and any(_has_images(path, below - 1) for path in folders)
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """What is in a folder and not to be ignored, and whether it is a folder."""
     try:
-        inside = [
-            path
-            for path in folder.iterdir()
-            if path.is_dir() and not path.is_symlink() and not ignored(path.name)
-        ]
+        with os.scandir(folder) as scan:
+            for entry in scan:
+                if not ignored(entry.name):
+                    is_link = entry.is_symlink()
+                    is_folder = os.path.isdir(entry) if is_link else entry.is_dir()
+                    yield Path(entry.path), is_folder
     except OSError as error:
-        raise UserError(f"Cannot read the folder {folder}: {error.strerror}.") from None
-    holders = [path for path in inside if (path / "train").is_dir()]
-    if len(holders) == 1:
-        return holders[0]
-    tables = [path / CSV for path in (folder, *inside) if (path / CSV).is_file()]
-    if len(tables) == 1 and not holders:
-        return resolve(tables[0], cache, progress)
-    return folder
+        raise UserError(
+            f"Cannot read the folder {folder}: {error.strerror or error}; "
+            "make it readable, or name the folder that holds train/."
+        ) from None
 
 
 def _made_once(
@@ -123,7 +151,7 @@ def _made_once(
         key = hashlib.sha256(os.fsencode(known)).hexdigest()[:32]
         final = cache / "unpacked" / key
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.with_suffix(".lock")):
+        with files.exclusive(final.with_suffix(".lock")):
             if not final.is_dir():
                 _make(source, final, make, progress)
         for note in json.loads((final / NOTES).read_text(encoding="utf-8")):

@@ -19,10 +19,6 @@ class Examples(Protocol):
     def targets(self) -> np.ndarray:
         """What is learnt: labels, int32 [n], or probabilities of the classes, float32 [n, K]."""
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether ``images`` costs no disk access."""
-
     def __len__(self) -> int: ...
 
     def images(self, indices: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter
 
+from emotion_jax import files
 from emotion_jax.errors import UserError
 
 VERSION = 1  # part of the cache's name: raise it when the pictures change
@@ -214,7 +214,7 @@ def ensure(cache: Path) -> Path:
         if final.is_dir():
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.with_suffix(".lock")):
+        with files.exclusive(final.with_suffix(".lock")):
             if not final.is_dir():
                 # Not tempfile: its folders are private (0700) whatever the umask says.
                 temporary = final.with_suffix(".drawing")

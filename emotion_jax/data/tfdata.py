@@ -78,22 +78,19 @@ def batches(
       UserError: TensorFlow is missing.
     """
     tf = require()
-    whole = examples.images(np.arange(len(examples))) if examples.in_memory else None
-    resident = None if whole is None else tf.constant(whole)
 
     def sample(step: np.int64) -> tuple[np.ndarray, ...]:
         chosen = stream.batch_indices(seed, int(step), len(examples), batch_size)[rows]
         rng = np.random.default_rng([seed, int(step), 1])
         uniforms = rng.random((batch_size, augment.UNIFORMS), np.float32)[rows]
         p = augment.parameters(uniforms, settings.augment, image_shape[0])
-        read = examples.images(chosen) if whole is None else chosen
-        return (read, examples.targets[chosen], *p)
+        # Not a tensor of the whole split: it would take the memory twice.
+        return (examples.images(chosen), examples.targets[chosen], *p)
 
     def make(step: Any) -> tuple[Any, Any]:
-        types = (tf.uint8 if whole is None else tf.int32, tf.as_dtype(examples.targets.dtype))
+        types = (tf.uint8, tf.as_dtype(examples.targets.dtype))
         types += (tf.float32,) * len(augment.Parameters._fields)
-        read, targets, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
-        images = read if whole is None else tf.gather(resident, read)
+        images, targets, *drawn = tf.numpy_function(sample, [step], types, stateful=False)
         images = tf.ensure_shape(images, (None, *image_shape))
         images = apply(images, augment.Parameters(*drawn), settings)
         return images, tf.ensure_shape(targets, (None, *examples.targets.shape[1:]))

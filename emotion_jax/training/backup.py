@@ -18,7 +18,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emotion_jax import files
@@ -159,7 +159,12 @@ class Backup:
         try:
             with files.reported(self._checkpoints):
                 with tarfile.open(archive) as tar:
-                    tar.extractall(inside, filter="data")
+                    members = tar.getmembers()
+                    if strange := next(filter(_is_strange, members), None):
+                        return f"it holds {strange.name!r}, which no archive of ours does"
+                    # Python has it from 3.11.4.
+                    tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                    tar.extractall(inside, members)
                 steps = saved.steps(inside / "checkpoints")
                 faults = (saved.verify(step) for step in steps)
                 fault = next((f for f in faults if f), None if steps else "it has no checkpoint")
@@ -185,6 +190,13 @@ def _ours(step: Path) -> Callable[[tarfile.TarInfo], tarfile.TarInfo | None]:
         return None if files.is_litter(name) and name not in known else member
 
     return ours
+
+
+def _is_strange(member: tarfile.TarInfo) -> bool:
+    """Whether unpacking it would make more than a file or a folder below the place for it."""
+    path = PurePosixPath(member.name)
+    is_plain = member.isreg() or member.isdir()
+    return not is_plain or path.is_absolute() or ".." in path.parts
 
 
 class _Hashed(io.RawIOBase):

@@ -123,6 +123,22 @@ def test_tar_links_that_lead_out(tmp_path, out, kind, target):
     assert nothing_outside(out)
 
 
+def test_a_link_is_judged_by_its_name_and_not_by_the_disk(tmp_path, out):
+    (tmp_path / "train").symlink_to("/")  # beside the archive; nothing is unpacked there
+    link = member("train/a/l.png", type=tarfile.SYMTYPE, linkname="../b/./0.png")
+    notes = archives.unpack(pack(tmp_path / "x.tar", FILES, [link]), out)
+    assert notes == ["1 links were not unpacked; pack the files themselves."]
+    assert files_in(out) == FILES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_python_without_filters_for_tar(tmp_path, out, kind, monkeypatch):
+    for name in ("data_filter", "FilterError"):  # 3.11.0 to 3.11.3
+        monkeypatch.delattr(tarfile, name)
+    assert archives.unpack(pack(tmp_path / kind), out) == []
+    assert files_in(out) == FILES
+
+
 def test_writing_through_a_link(tmp_path, out):
     """A link to a folder, then a file below it: the way out of many unpackers."""
     link = member("train", type=tarfile.SYMTYPE, linkname="a")

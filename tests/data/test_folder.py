@@ -205,6 +205,19 @@ def test_too_little_to_train_on(tmp_path, paths, sentence):
         folder.list_tree(tmp_path / "root")
 
 
+def test_a_train_that_is_there_but_of_no_use(tmp_path):
+    write(tmp_path / "faces/train", "happy/1.png", "sad/1.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/train").symlink_to(tmp_path / "faces/train")
+    with pytest.raises(UserError, match=r"\(train: a symlink out of the tree\)"):
+        folder.list_tree(tmp_path / "root")
+    with pytest.raises(UserError, match="no split 'train'; train: a symlink out of the tree"):
+        folder.list_split(tmp_path / "root", "train", ("happy", "sad"))
+    write(tmp_path / "root", "test/happy/1.png")
+    with pytest.raises(UserError, match=r"\(train: a symlink out of the tree\)"):
+        folder.list_tree(tmp_path / "root")
+
+
 def test_no_folder(tmp_path):
     write(tmp_path, "file")
     with pytest.raises(UserError, match="There is no folder"):

@@ -239,6 +239,77 @@ def test_an_unreadable_folder(source, target, monkeypatch):
     assert (target / "train/b/1.png").exists()
 
 
+def unlistable(monkeypatch, folder):
+    """A network drive's hiccup."""
+    scandir = os.scandir
+
+    def fail(path):
+        if not isinstance(path, int) and Path(path) == folder:
+            raise OSError(5, "Input/output error")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+
+
+def test_what_cannot_be_listed_now_stays_as_it_was_copied(source, target, monkeypatch, capsys):
+    write(source / "train/a/deep/3.png", b"3")
+    (source / "train/a/empty").mkdir()
+    mirror.mirror(source, target)
+    before = files_of(target)
+    (source / "notes.txt").unlink()  # what is gone is gone
+    with monkeypatch.context() as patch:
+        unlistable(patch, source / "train/a")
+        assert mirror.mirror(source, target) == ["train/a"]
+        assert mirror.mirror(source, target) == ["train/a"]  # it is still known as ours
+    del before["notes.txt"]
+    assert files_of(target) == before
+    assert capsys.readouterr().err == 2 * (
+        f"3 files in {target} are kept from an earlier copy, since {source} cannot be listed where "
+        "they come from; the first is train/a/1.png.\n"
+    )
+    (source / "train/a/1.png").unlink()
+    assert copied_by(monkeypatch, source, target) == []
+    assert files_of(target) == files_of(source)
+
+
+def test_a_file_that_became_a_folder_that_cannot_be_listed(source, target, monkeypatch):
+    mirror.mirror(source, target)
+    (source / "notes.txt").unlink()
+    (source / "notes.txt").mkdir()
+    unlistable(monkeypatch, source / "notes.txt")
+    assert mirror.mirror(source, target) == ["notes.txt"]
+    assert (target / "notes.txt").is_dir()
+
+
+def test_a_file_whose_state_cannot_be_read_stays_as_it_was_copied(source, target, monkeypatch):
+    mirror.mirror(source, target)
+    lstat = Path.lstat
+
+    def fail(path):
+        if path == source / "notes.txt":
+            raise OSError(5, "Input/output error")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", fail)
+    assert mirror.mirror(source, target) == ["notes.txt"]
+    monkeypatch.undo()
+    assert files_of(target) == files_of(source)
+
+
+@pytest.mark.parametrize("gone", ["error", "empty"])
+def test_a_drive_that_is_gone_for_a_moment_costs_nothing(source, target, monkeypatch, gone):
+    mirror.mirror(source, target)
+    before = files_of(target)
+    if gone == "error":
+        unlistable(monkeypatch, source)
+    else:
+        shutil.rmtree(source)
+        source.mkdir()
+    with pytest.raises(UserError, match=r"There is nothing in .*source that can be read"):
+        mirror.mirror(source, target)
+    assert files_of(target) == before
+
+
 def test_a_copy_that_differs_is_an_error_and_gets_no_name(source, target, monkeypatch):
     fsync = os.fsync
 

@@ -12,8 +12,6 @@ from emotion_jax.data import near
 class Examples:
     """Images in memory."""
 
-    in_memory = True
-
     def __init__(self, images):
         self.pixels = np.asarray(images, np.uint8)
         self.labels = np.zeros(len(images), np.int32)

@@ -19,7 +19,6 @@ EVERYTHING = AugmentSettings(
 class Faces:
     pixels: np.ndarray
     labels: np.ndarray
-    in_memory: bool = True
 
     def __len__(self):
         return len(self.labels)

@@ -1,15 +1,20 @@
+import errno
+import fcntl
 import json
 import os
 import shutil
 import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from emotion_jax.config import DataSettings
-from emotion_jax.data import archives, dataset, folder, ingest, mirror, staging
+from emotion_jax.data import archives, dataset, folder, ingest, mirror, staging, synthetic
 from emotion_jax.data.preprocess import Preprocess
 from emotion_jax.errors import UserError
 
@@ -180,6 +185,75 @@ def test_not_one_of_two_sub_folders(tree, tmp_path, cache):
     assert resolve(tmp_path / "wrap", cache) == tmp_path / "wrap"
 
 
+@pytest.mark.parametrize("own", ["test/happy/1.png", "happy/1.JPG"])
+@pytest.mark.parametrize("beside", ["old", "table", "table inside"])
+def test_own_images_go_before_what_lies_beside_them(tmp_path, cache, own, beside):
+    root = write(tmp_path / "data", own)
+    if beside == "old":
+        write(root / "old", *PATHS)
+    else:
+        place = root / "fer2013" if beside == "table inside" else root
+        place.mkdir(exist_ok=True)
+        csv(place / "fer2013.csv")
+    write(root, "look.png")  # no class of anything
+    assert resolve(root, cache) == root
+
+
+def test_the_test_split_beside_an_old_copy_is_what_is_evaluated(tmp_path, cache):
+    root = write(tmp_path / "data", "test/happy/mine.png", "test/sad/mine.png")
+    write(root / "old", *PATHS)
+    split, _ = dataset.load_split(DataSettings(dir=root), "test", ("happy", "sad"))
+    assert split.paths == ("test/happy/mine.png", "test/sad/mine.png")
+
+
+def test_a_link_to_a_split_in_the_tree_is_of_the_folders_own(tmp_path, cache):
+    root = write(tmp_path / "data/old", *PATHS).parent
+    (root / "test").symlink_to("old/test")
+    assert resolve(root, cache) == root
+
+
+def test_a_class_called_train_is_no_split(tmp_path, cache):
+    root = write(tmp_path / "data", "test/bus/1.png", "test/train/1.png")
+    assert resolve(root, cache) == root
+
+
+def test_images_beside_train_are_the_sub_folders(tmp_path, cache):
+    root = write(tmp_path / "wrap", *(f"faces/{path}" for path in PATHS), "look.png")
+    write(root / "faces", "look.png", "figures/a.png")
+    write(root / "docs", ".hidden.png").joinpath("a.txt").write_text("x")
+    (root / "loop").symlink_to("loop")
+    assert resolve(root, cache) == root / "faces"
+
+
+def test_no_more_is_listed_than_is_needed(tree, tmp_path, cache, monkeypatch):
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(Path(path)), scandir(path))[1])
+    assert resolve(tree, cache) == tree
+    assert listed == []
+    assert resolve(tree / "test", cache) == tree / "test"
+    assert listed == [tree / "test"]
+    listed.clear()
+    write(tmp_path / "more", *(f"old/{path}" for path in PATHS), "test/a/1.png", "val/a/1.png")
+    assert resolve(tmp_path / "more", cache) == tmp_path / "more"
+    assert len(listed) <= 4  # itself, old/train, and one split with one class
+
+
+def test_a_folder_beside_that_cannot_be_read_is_not_taken_for_empty(
+    tree, tmp_path, cache, monkeypatch
+):
+    scandir = os.scandir
+
+    def fail(path):
+        if Path(path) == tmp_path / "test":
+            raise OSError(5, "Input/output error")
+        return scandir(path)
+
+    write(tmp_path, "test/happy/1.png")
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(UserError, match=r"folder .*test: Input/output error; make it readable"):
+        resolve(tmp_path, cache)
+
+
 def test_class_folders_directly_inside_stay(tree, cache):
     assert resolve(tree / "test", cache) == tree / "test"
 
@@ -287,6 +361,48 @@ def test_fer2013_in_an_archive_or_a_folder(tmp_path, cache, prefix):
 def test_images_go_before_a_table_beside_them(tree, cache):
     csv(tree / "fer2013.csv")
     assert resolve(tree, cache) == tree
+
+
+def refuse_locks(monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_locks(tmp_path, monkeypatch, code):
+    refuse_locks(monkeypatch, code)
+    monkeypatch.setattr(synthetic, "write_tree", lambda root: write(root, *PATHS))
+    table = csv(tmp_path / "fer2013.csv")
+    lock = tmp_path / "local/.fer2013.csv.staging/lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()  # of a process that was killed
+    for _ in range(2):
+        staged = DataSettings(dir=table, stage_to=tmp_path / "local", image_size=8)
+        assert len(dataset.load_whole(staged).train) == 3
+        assert len(dataset.load_whole(DataSettings(image_size=8)).train) == 2  # the drawn ones
+    assert (tmp_path / "local/fer2013.csv").is_file()
+
+
+def test_a_lock_that_cannot_be_made_is_a_sentence(tree, tmp_path, cache, monkeypatch):
+    refuse_locks(monkeypatch, errno.EIO)
+    with pytest.raises(UserError, match=r"Cannot unpack .*: Input/output error; make room"):
+        resolve(pack(tree, tmp_path / "x.zip"), cache)
+
+
+def test_two_processes_unpack_once(tree, tmp_path, cache, monkeypatch):
+    archive, unpacked, unpack = pack(tree, tmp_path / "x.zip"), [], archives.unpack
+
+    def slow(*args):
+        unpacked.append(args)
+        time.sleep(0.3)
+        return unpack(*args)
+
+    monkeypatch.setattr(archives, "unpack", slow)
+    with ThreadPoolExecutor() as pool:  # a lock is of the open file: threads are as good
+        found = list(pool.map(lambda _: resolve(archive, cache), range(3)))
+    assert len(set(found)) == len(unpacked) == 1
 
 
 def test_what_is_neither(tmp_path, cache):

@@ -7,6 +7,7 @@ import pytest
 
 from emotion_jax.config import AugmentSettings, DataSettings
 from emotion_jax.data import augment, stream, tfdata
+from emotion_jax.data.split import Split
 from emotion_jax.errors import UserError
 
 SIZE, N, BATCH = 12, 37, 8  # four steps an epoch, five images left over
@@ -16,7 +17,6 @@ SIZE, N, BATCH = 12, 37, 8  # four steps an epoch, five images left over
 class Faces:
     pixels: np.ndarray
     labels: np.ndarray
-    in_memory: bool = True
 
     def __len__(self):
         return len(self.labels)
@@ -27,6 +27,16 @@ class Faces:
 
     def images(self, indices):
         return self.pixels[indices]
+
+
+class OnDisk:
+    """As ArrayRecord's random access."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __getitems__(self, rows):
+        return [{"image": self.pixels[row]} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +123,23 @@ def test_the_rows_of_two_processes_make_up_the_batch(faces, settings, whole):
     assert_same(joined, whole)
 
 
-def test_from_disk_it_is_the_same_and_reads_a_batch_at_a_time(faces, settings, whole):
-    asked = []
+@pytest.mark.parametrize("source", [np.asarray, OnDisk])
+def test_a_split_is_read_a_batch_at_a_time_wherever_it_lies(
+    faces, settings, whole, source, monkeypatch
+):
+    asked, images = [], Split.images
 
-    class OnDisk(Faces):
-        def images(self, indices):
-            asked.append(len(indices))
-            return super().images(indices)
+    def counted(split, indices):
+        asked.append(len(indices))  # to hold all of them here would take the memory twice
+        return images(split, indices)
 
-    assert_same(run(OnDisk(faces.pixels, faces.labels, in_memory=False), settings), whole)
+    monkeypatch.setattr(Split, "images", counted)
+    numbers = np.arange(N)
+    hashes = numbers.astype(np.uint64)
+    # Backwards, so that rows and numbers differ.
+    source = source(faces.pixels[::-1])
+    split = Split("train", source, numbers[::-1], faces.labels, hashes, ())
+    assert_same(run(split, settings), whole)
     assert asked == [BATCH] * 10
 
 

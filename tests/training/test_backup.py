@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import re
@@ -111,6 +112,33 @@ def test_a_cut_archive_is_passed_over_and_none_whole_is_a_sentence(tiny_config, 
         run(config, tmp_path / "run")
     assert not saved.steps(tmp_path / "run" / "checkpoints")
     assert older.exists() or newer.exists()
+
+
+@pytest.mark.parametrize("name", ["link", "../out"])
+def test_an_archive_that_would_reach_elsewhere_is_passed_over(tiny_config, tmp_path, capsys, name):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    *_, newer = archives_of(config, tmp_path)
+    with tarfile.open(newer, "a") as tar:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(member)
+    digest = hashlib.sha256(newer.read_bytes()).hexdigest()[:16]
+    newer.rename(newer.with_name(f"{newer.stem[:-16]}{digest}.tar"))
+    shutil.rmtree(tmp_path / "run")
+    run(config, tmp_path / "run")
+    assert f"it holds {name!r}, which no archive of ours does" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_python_without_tarfiles_filters(tiny_config, tmp_path, monkeypatch, capsys):
+    config = with_backup(tiny_config, tmp_path / "drive")
+    run(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    monkeypatch.delattr(tarfile, "data_filter")
+    run(config, tmp_path / "run")
+    assert "Going on from the backup" in capsys.readouterr().err
 
 
 def test_a_drive_that_fails_does_not_stop_the_run(tiny_config, tmp_path, capsys):
