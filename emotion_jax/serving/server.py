@@ -134,7 +134,7 @@ def configure(app: ASGIApp, limits: Limits, certificate: Path | None = None) -> 
     quiet()
     return uvicorn.Config(
         app,
-        http=timed(limits.head_seconds),
+        http=timed(limits.head_seconds, limits.send_seconds),
         ws="websockets-sansio",
         loop="asyncio",
         lifespan="off",

@@ -3,7 +3,7 @@
 index.html main.js style.css ...    the page of page/, with static_page/engine.js for its engine
 worker.js mtcnn.js pixels.js        from the camera's pixels to the faces
 models.json *.onnx                  the checkpoints, and MTCNN's networks
-files.json                          the names of all these
+files.json                          the names of all these, and whose they are
 ort/                                ONNX Runtime Web, from npm
 """
 
@@ -26,7 +26,8 @@ from emotion_jax.training.trained import Trained
 OVERLAY = Path(__file__).parent / "static_page"
 SERVERS = ("docs.css", "docs.html", "docs.js")  # of the page, what is about the server's API
 MODELS = "models.json"
-FILES = "files.json"  # names of all of them
+FILES = "files.json"  # {"made_by": MAKER, "files": the names of all of them}
+MAKER = "emotion_jax"
 MAKING = ".page-"  # how the folder begins in which a page is made
 LICENCES = "LICENCES.txt"
 # A policy in the page itself cannot forbid frames about it; the worker compiles WebAssembly.
@@ -95,11 +96,18 @@ def check_free(target: Path) -> set[str]:
     if not target.exists() or (target.is_dir() and not _names(target)):
         return set()
     try:
-        return set(json.loads((target / FILES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{target} holds something else; name a folder that is not there yet."
-        ) from None
+        listed = json.loads((target / FILES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        listed = None
+    # What is listed may be deleted, and others have files of that name too.
+    match listed:
+        case {"made_by": str(maker), "files": [*names]} if maker == MAKER:
+            pass
+        case [*names] if {MODELS, "worker.js"} <= {name for name in names if isinstance(name, str)}:
+            pass  # as pages were written before they said whose they are
+        case _:
+            raise UserError(f"{target} holds something else; name a folder that is not there yet.")
+    return {name for name in names if isinstance(name, str)}
 
 
 def _replace(target: Path, fresh: Path, before: set[str]) -> None:
@@ -118,7 +126,8 @@ def _replace(target: Path, fresh: Path, before: set[str]) -> None:
 
 
 def _list(target: Path, names: set[str]) -> None:
-    files.write_text_atomic(target / FILES, json.dumps(sorted(names), indent=1))
+    about = {"made_by": MAKER, "files": sorted(names)}
+    files.write_text_atomic(target / FILES, json.dumps(about, indent=1))
 
 
 def _names(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -67,6 +67,17 @@ def astronaut():
 def photograph(astronaut):
     """It as a JPEG file."""
     return encoded(astronaut)
+
+
+@pytest.fixture(scope="session")
+def cutout(astronaut):
+    """A PNG file in which all but the face is gone and that is half there, and it over white."""
+    image = astronaut.crop((130, 0, 330, 220)).convert("RGBA")
+    alpha = Image.new("L", image.size, 0)
+    ImageDraw.Draw(alpha).ellipse((40, 20, 150, 200), fill=128)
+    image.putalpha(alpha)
+    over = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return encoded(image, "PNG"), over
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,26 @@
 """The page in a real Chromium whose camera plays a film."""
 
+import io
+import os
 import re
+import shutil
 import signal
 import socket
 
 import numpy as np
 import pytest
-from browsing import DENY, a_face_is_shown, state_is, until
+from browsing import DENY, a_face_is_shown, picture_is, state_is, until
+from PIL import Image
 from playwright.sync_api import expect
-from servers import Process, make_engine, running
+from servers import Process, found_one, make_engine, running
 
 from emotion_jax.inference.faces import Mtcnn
 from emotion_jax.inference.recognizer import Recognizer
-from emotion_jax.serving import server
+from emotion_jax.serving import engines, server
 from emotion_jax.serving.engines import LIVE_FACE
 from emotion_jax.serving.guard import Policy
 from emotion_jax.serving.limits import Limits
+from emotion_jax.training import trained
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,34 @@ def test_the_camera_is_denied_and_pictures_work_all_the_same(open_page, url, pho
     page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph})
     state_is(page, "picture")
     expect(page.locator(".box:visible")).to_have_count(1)
+
+
+def test_transparency_lies_on_white(open_page, cutout):
+    received = []
+
+    def work(images):
+        received.extend(images)
+        return found_one(images)
+
+    file, image = cutout
+    with running({"one": make_engine(work)}) as port:
+        page = open_page(f"http://127.0.0.1:{port}/", switches=DENY)
+        expect(page.locator("#link")).to_have_text("Connected")
+        picture_is(page, file, image)
+        page.locator(".box:visible").first.wait_for()
+    sent = Image.open(io.BytesIO(received[-1])).convert("RGB")
+    assert np.abs(np.asarray(sent).astype(int) - np.asarray(image)).mean() < 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes")
+def test_a_checkpoint_of_any_name(open_page, tmp_path):
+    renamed = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    shutil.copy(trained.shipped()["small"], renamed)
+    with running(engines.load([renamed], Limits())) as port:
+        page = open_page(f"http://127.0.0.1:{port}/")
+        a_face_is_shown(page)
+        expect(page.locator("#checkpoint option")).to_have_text([r"caf\xe9.safetensors"])
+        expect(page.locator("#link")).to_have_text("Connected")
 
 
 def test_there_is_no_camera(open_page, url):

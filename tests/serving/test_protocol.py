@@ -1,10 +1,12 @@
 import contextlib
 import socket
+import ssl
 import time
 
 import pytest
 from servers import ask, running, send_raw, wait_for
 
+from emotion_jax.serving import certificate, server
 from emotion_jax.serving.limits import Limits
 
 HEAD = b"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
@@ -95,6 +97,83 @@ def test_connections_are_capped(port):
     for connection in idle:
         connection.close()
     wait_for(lambda: ask(port)[0] == 200)
+
+
+@pytest.fixture(params=["http", "https"])
+def certified(request, tmp_path):
+    """A certificate, or None."""
+    return certificate.ensure(tmp_path, ["127.0.0.1"]) if request.param == "https" else None
+
+
+@contextlib.contextmanager
+def narrow(size, certified, send_seconds=0.5):
+    """Connects to a server whose answers go by buffers of this many bytes, one client at a time."""
+    bind = server.bind
+    context = certified and ssl.create_default_context(cafile=certified)
+
+    def bind_narrow(*where):
+        address = bind(*where)
+        address.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)  # those accepted too
+        return address
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(server, "bind", bind_narrow)
+        # Uvicorn counts tasks too, and a connection may have several: fewer would be too few.
+        limits = Limits(head_seconds=60, send_seconds=send_seconds, connections=8)
+        port = stack.enter_context(running(limits=limits, certificate=certified))
+
+        def connect():
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            connection.settimeout(20)
+            connection.connect(("127.0.0.1", port))
+            if context is None:
+                return connection
+            return stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
+
+        for _ in range(6):  # with the one that asks another is too many
+            connect()
+        yield connect
+
+
+GET = b"GET /main.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+LAST = GET[:-2] + b"Connection: close\r\n\r\n"
+UPGRADE = (
+    GET[:-2].replace(b"/main.js", b"/ws?checkpoint=none")
+    + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [GET * 100, GET * 3 + LAST, GET * 4, GET * 4 + UPGRADE],
+    ids=["under way", "closed", "kept alive", "refused"],
+)
+def test_answers_that_are_not_taken(certified, said):
+    with narrow(4096, certified) as connect:
+
+        def is_free():
+            with connect() as other:
+                other.sendall(LAST)
+                return other.recv(12) == b"HTTP/1.1 200"
+
+        connect().sendall(said)
+        time.sleep(0.2)
+        assert not is_free()
+        wait_for(is_free, 12)  # 5 of them until uvicorn closes what is kept alive
+
+
+def test_answers_that_are_taken_slowly(certified):
+    with narrow(65536, certified, send_seconds=3) as connect:
+        connection, start = connect(), time.monotonic()
+        connection.sendall(GET * 199 + LAST)
+        size = 0
+        while part := connection.recv(16384):
+            size += len(part)
+            time.sleep(max(0, size / 500_000 - (time.monotonic() - start)))  # bytes a second
+        assert size > 199 * 10_000
+        assert time.monotonic() - start > 3.5
 
 
 def test_refusals_are_no_errors(port, capfd):

@@ -5,6 +5,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import re
 import shutil
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from browsing import DENY, picture_is
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -21,6 +23,7 @@ from emotion_jax.errors import UserError
 from emotion_jax.inference.recognizer import Recognizer
 from emotion_jax.serving import runtime, static
 from emotion_jax.serving.guard import PAGE
+from emotion_jax.training import trained
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +215,10 @@ def test_the_folder(folder, checkpoint, package):
     assert "linxiaohui" in licences
     assert "Apache" in licences
     # Written once more it is replaced; what is the user's stays, and nothing is left beside it.
-    listed = json.loads((folder / "files.json").read_text())
+    about = json.loads((folder / "files.json").read_text())
+    assert about["made_by"] == "emotion_jax"
     (folder / "old.js").write_text("of an earlier version")
-    (folder / "files.json").write_text(json.dumps([*listed, "old.js"]))
+    (folder / "files.json").write_text(json.dumps([*about["files"], "old.js"]))  # as it listed them
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref: refs/heads/main")
     (folder / ".page-killed").mkdir()
@@ -225,8 +229,14 @@ def test_the_folder(folder, checkpoint, package):
     assert not (folder / ".page-killed").exists()
     assert (folder / ".git" / "HEAD").read_text() == "ref: refs/heads/main"
     assert list(folder.parent.iterdir()) == [folder]
+    assert json.loads((folder / "files.json").read_text()) == about
+    (folder / "old.js").write_text("of an earlier version")
+    (folder / "files.json").write_text(json.dumps(about | {"files": [*about["files"], "old.js"]}))
+    static.write(folder, [checkpoint], package, progress=False)
+    assert not (folder / "old.js").exists()
     # A file of the user's is not written over, whatever its name.
-    (folder / "files.json").write_text(json.dumps([n for n in listed if n != "style.css"]))
+    others = [name for name in about["files"] if name != "style.css"]
+    (folder / "files.json").write_text(json.dumps(about | {"files": others}))
     (folder / "style.css").write_text("mine")
     with pytest.raises(UserError, match=r"style\.css is not of the page"):
         static.write(folder, [checkpoint], package, progress=False)
@@ -238,6 +248,47 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint):
     with pytest.raises(UserError, match="holds something else"):
         static.write(tmp_path, [checkpoint], None, progress=False)
     assert (tmp_path / "thesis.txt").read_text() == "ten years"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        '["files.json", "photos/a.jpg"]',
+        '["files.json", "photos/a.jpg", "models.json", 1, {}]',
+        '{"files.json": 1, "photos/a.jpg": 2}',
+        '{"models.json": 1, "worker.js": 2, "photos/a.jpg": 3}',
+        '{"files": ["files.json", "photos/a.jpg"]}',
+        '{"made_by": "another", "files": ["files.json", "photos/a.jpg", "models.json"]}',
+        '{"made_by": "emotion_jax", "files": {"photos/a.jpg": 1}}',
+        '{"made_by": "emotion_jax", "files": "photos/a.jpg"}',
+        "[" * 100_000,
+        "not JSON",
+        "1",
+    ],
+)
+def test_a_list_of_files_that_is_the_users_own_is_not_taken_for_a_pages(tmp_path, listed):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("mine")
+    (tmp_path / "files.json").write_text(listed)
+    with pytest.raises(UserError, match="holds something else"):
+        static.write(tmp_path, [], None, progress=False)
+    assert (tmp_path / "photos" / "a.jpg").read_text() == "mine"
+    assert (tmp_path / "files.json").read_text() == listed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes")
+def test_a_checkpoint_of_any_name(tmp_path, package):
+    renamed = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    shutil.copy(trained.shipped()["small"], renamed)
+    static.write(tmp_path / "page", [renamed], package, progress=False)
+    about = json.loads((tmp_path / "page" / "models.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in about["checkpoints"]] == [r"caf\xe9.safetensors"]
+
+
+def test_transparency_lies_on_white(open_page, address, cutout):
+    page = open_page(address, switches=DENY)
+    expect(page.locator("#link")).to_have_text("Ready")
+    picture_is(page, *cutout)
 
 
 def test_another_file_is_not_taken_for_the_runtime(tmp_path, checkpoint):

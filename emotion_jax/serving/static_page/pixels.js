@@ -5,7 +5,7 @@ export function image(width, height, channels) {
   return { data: new Uint8Array(width * height * channels), width, height, channels };
 }
 
-// RGB of a canvas' RGBA; pages have no transparency to care for.
+// RGB of a canvas' RGBA, which is opaque: the page draws over white.
 export function fromCanvas({ data, width, height }) {
   const rgb = image(width, height, 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
