@@ -66,9 +66,18 @@ def _short(config: Config, epochs: int) -> Config:
             "keep_latest": 1,
             "keep_best": 1,
             "backup_to": None,  # it would go on from a backup, or make some
+            # What the step alone does not do, or not at that size.
+            "start_size": 0,
+            "grow_epochs": 0.0,
+            "init_from": "",
+            "frozen_epochs": 0.0,
+            "teachers": (),
+            "average": 0.0,
         }
     )
-    return config.model_copy(update={"training": training})
+    augment = config.data.augment.model_copy(update={"blur": 0.0, "noise": 0.0})
+    data = config.data.model_copy(update={"augment": augment})
+    return config.model_copy(update={"training": training, "data": data})
 
 
 def _part(data: Dataset, n: int) -> Dataset:

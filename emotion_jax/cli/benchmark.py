@@ -17,6 +17,7 @@ from emotion_jax.config import Config
 from emotion_jax.errors import UserError
 
 PROG = "benchmark.py"
+OURS = {"train_images_per_second", "networks", "compile_for"}  # one is in every file of figures
 DESCRIPTION = """Measure training and inference on this machine, and compare other frameworks.
 
 Example: python scripts/benchmark.py --peers torch,keras,onnxruntime --json benchmark.json
@@ -149,6 +150,11 @@ def _check_free(path: Path, has_picture: bool) -> None:
         beside = path.with_suffix(".png")
         if has_picture and beside == path:
             raise UserError(f"--json is {path}, where the picture goes; let it end with .json.")
+        if path.exists() and not _is_ours(path):
+            raise UserError(
+                f"{path} is there already, and no figures of this command; move it away or give "
+                "--json another name."
+            )
         if has_picture and os.path.lexists(beside) and not path.exists():
             raise UserError(
                 f"{beside} is there already, and no figures that it belongs to; move it away or "
@@ -156,6 +162,14 @@ def _check_free(path: Path, has_picture: bool) -> None:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and not OURS.isdisjoint(content)
 
 
 def _compile_for(config: Config, args: Benchmark) -> None:

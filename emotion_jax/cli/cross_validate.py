@@ -67,7 +67,8 @@ def _run(config: Config, folder: Path, asked: dict[str, Any]) -> None:
         if config.data.dir is None:
             print("No --data was given: cross-validating on the synthetic faces.")
         whole = dataset.load_whole(config.data, config.logging.progress)
-        workdir.write_problems(folder, whole.problems)
+        if not scheme_file.begun(folder):
+            workdir.write_problems(folder, whole.problems)
         if whole.problems:
             more = f"\nAll of them: {folder / 'unusable.csv'}"
             print(describe(whole.problems) + more, file=sys.stderr)

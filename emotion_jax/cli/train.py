@@ -84,7 +84,7 @@ def _train_and_report(config: Config, folder: Path, main: bool) -> None:
                 "No --data was given: training on the synthetic faces that come with the program."
             )
         data = dataset.load(config.data, config.logging.progress)
-        if main:
+        if main and not workdir.has_begun(folder):
             workdir.write_problems(folder, data.problems)
         if data.problems and main:
             more = f"\nAll of them: {folder / 'unusable.csv'}"

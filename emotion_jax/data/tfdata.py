@@ -4,7 +4,7 @@ TensorFlow is imported when a pipeline is made, and kept off the accelerators.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -75,11 +75,19 @@ def batches(
       float32 [b, S, S, C] in [0, 255] and the targets, int32 [b] or float32 [b, K].
 
     Raises:
-      UserError: TensorFlow is missing.
+      UserError: TensorFlow is missing, or an image cannot be read any more.
     """
     tf = require()
+    failed: list[UserError] = []
 
     def sample(step: np.int64) -> tuple[np.ndarray, ...]:
+        try:
+            return drawn_at(step)
+        except UserError as error:  # TensorFlow would make an error of its own of it
+            failed.append(error)
+            raise
+
+    def drawn_at(step: np.int64) -> tuple[np.ndarray, ...]:
         chosen = stream.batch_indices(seed, int(step), len(examples), batch_size)[rows]
         rng = np.random.default_rng([seed, int(step), 1])
         uniforms = rng.random((batch_size, augment.UNIFORMS), np.float32)[rows]
@@ -97,7 +105,17 @@ def batches(
 
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(PREFETCH).as_numpy_iterator()
+    return _told(dataset.prefetch(PREFETCH).as_numpy_iterator(), failed)
+
+
+def _told(batches: Iterator[Any], failed: Sequence[UserError]) -> Iterator[Any]:
+    """The batches; what kept one from being read is raised as it was."""
+    try:
+        yield from batches
+    except require().errors.OpError:
+        if failed:
+            raise failed[0] from None
+        raise
 
 
 def apply(images: Any, p: augment.Parameters, settings: DataSettings) -> Any:

@@ -66,6 +66,7 @@ def cross_validate(config: Config, folder: Path, whole: Dataset, scheme: Scheme)
         )
     folds = folds_lib.cut(config, whole, groups, scheme)
     scheme_file.note(folder, scheme, whole.fingerprint, [f.data.fingerprint for f in folds])
+    workdir.note(folder, config, whole.problems)
     if not scheme_file.begun(folder):
         _check_held_out(config, folds)
     results = []

@@ -181,6 +181,7 @@ def _fold(
         data=replace(
             whole,
             fingerprint=digest.hexdigest(),
+            problems=(),  # told once, of the whole
             train=train.subset("train", filled),
             validation=train.subset("val", part.validation),
         ),

@@ -90,6 +90,7 @@ def _resident(config: Config, train: Split, mesh: Mesh, per_epoch: int, most: in
     # The data set goes along as an argument: closed over, it would be a constant of the program.
     data = resident.put(train, mesh_lib.replicated(mesh))
     rows = mesh_lib.local_rows(batch_size)
+    longest = min(most, per_epoch)
 
     def indices(step: int) -> np.ndarray:
         return stream.batch_indices(seed, step, len(train), batch_size)[rows]
@@ -101,8 +102,8 @@ def _resident(config: Config, train: Split, mesh: Mesh, per_epoch: int, most: in
 
     def several(start: int, stop: int) -> Iterator[Any]:
         sharding = mesh_lib.by_batch(mesh, axis=1)
-        for end in dispatch.ends(start, stop, per_epoch, most):
-            chunk = np.zeros((most, batch_size // jax.process_count()), np.int32)
+        for end in dispatch.ends(start, stop, per_epoch, longest):
+            chunk = np.zeros((longest, batch_size // jax.process_count()), np.int32)
             chunk[: end - start] = [indices(step) for step in range(start, end)]
             count = mesh_lib.put(np.int32(end - start), mesh_lib.replicated(mesh))
             start = end
@@ -111,7 +112,7 @@ def _resident(config: Config, train: Split, mesh: Mesh, per_epoch: int, most: in
     prepare = resident_prepare(config)
     if most == 1:
         return Feed(per_epoch, prepare, one)
-    return Feed(per_epoch, prepare, several, lambda fed, i: (fed[0], fed[1][i]), most)
+    return Feed(per_epoch, prepare, several, lambda fed, i: (fed[0], fed[1][i]), longest)
 
 
 def resident_prepare(config: Config) -> Prepare:

@@ -107,6 +107,7 @@ def _train(
             f"training.epochs: the run in {folder} is past epoch {config.training.epochs}; "
             f"use at least {math.ceil(progress.step / program.feed.steps_per_epoch)}."
         )
+    workdir.note(folder, config, data.problems)
     if progress.step < total and not _exhausted(progress.history, config.training.patience):
         with Log(config, folder, program.feed.steps_per_epoch, progress.step) as log:
             progress = _run(program, progress, total, log, folder, on_epoch)

@@ -14,6 +14,8 @@ from emotion_jax.config import TrainingSettings
 from emotion_jax.errors import choose
 from emotion_jax.training import muon
 
+MOST = 2**31 - 1  # steps; they are counted in int32
+
 SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
     "constant": lambda peak, steps: optax.constant_schedule(peak),
     "cosine": lambda peak, steps: optax.cosine_decay_schedule(peak, steps),
@@ -40,7 +42,7 @@ def schedule(settings: TrainingSettings, steps_per_epoch: int) -> optax.Schedule
     """
     make = choose(SCHEDULES, settings.schedule, "training.schedule")
     total = settings.epochs * steps_per_epoch
-    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), MOST)
     if settings.schedule != "constant":  # with which a run may go on beyond its last epoch
         warmup = min(warmup, total - 1)
     after = make(settings.learning_rate, total - warmup)

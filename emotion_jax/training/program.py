@@ -74,7 +74,7 @@ def build(config: Config, data: Dataset, store: checkpoint.Store) -> tuple[Progr
     rate = optimizer.schedule(config.training, feed.steps_per_epoch)
     tx = optimizer.optimizer(config.training, rate)
     if config.training.frozen_epochs:
-        frozen = round(config.training.frozen_epochs * feed.steps_per_epoch)
+        frozen = min(round(config.training.frozen_epochs * feed.steps_per_epoch), optimizer.MOST)
         tx = optax.chain(tx, transfer.freeze(frozen))
     weights = step.class_weights(config.training, data.train.targets, classes)
     names = config.training.teachers

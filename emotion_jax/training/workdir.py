@@ -23,8 +23,9 @@ FREE = ("data.dir", "data.stage_to", "data.votes", "training.backup_", "logging.
 
 @contextlib.contextmanager
 def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[None]:
-    """Hold the workdir for ``config``, and note it there; of several processes the main one does.
+    """Hold the workdir for ``config``; of several processes the main one does.
 
+    A run that begins is noted there; one that goes on may still be refused, and ``note`` follows.
     ``is_ours`` says that its results are known to be of this run, though it has no checkpoint.
 
     Raises:
@@ -41,7 +42,7 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
     try:
         path = workdir / "config.toml"
         before = config_lib.load(path) if path.is_file() else None
-        if saved.steps(workdir / "checkpoints"):
+        if begun := has_begun(workdir):
             if before is None:
                 raise UserError(f"{workdir} has checkpoints and no config.toml; use another.")
             # Before the first checkpoint there is nothing that other settings could spoil.
@@ -51,14 +52,41 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
                 _check_written(path, before)
             if before is None or not config.training.backup_to:
                 check_free(workdir, is_run=before is not None)
+        if not (begun or is_ours):
+            _write_config(workdir, config)
         with files.reported(workdir):
-            files.write_text_atomic(path, config_lib.dumps(config))
             for folder in (workdir, workdir / "report"):
                 files.remove_temporary(folder)
         yield
     finally:
         if lock is not None:
             lock.release()
+
+
+def has_begun(workdir: Path) -> bool:
+    """Whether its run has a checkpoint."""
+    return bool(saved.steps(workdir / "checkpoints"))
+
+
+def note(workdir: Path, config: Config, problems: Sequence[Problem]) -> None:
+    """Write config.toml and unusable.csv of the run that is known to be the workdir's.
+
+    Args:
+      workdir: held by ``opened``.
+      config: of the run; where things are may have changed since it began.
+      problems: of its data.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    if multihost.is_main():
+        _write_config(workdir, config)
+        write_problems(workdir, problems)
+
+
+def _write_config(workdir: Path, config: Config) -> None:
+    with files.reported(workdir):
+        files.write_text_atomic(workdir / "config.toml", config_lib.dumps(config))
 
 
 def _check_written(path: Path, config: Config) -> None:

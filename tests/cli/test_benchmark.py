@@ -85,6 +85,7 @@ SENTENCES = [
     (["--json", "."], "error: . is a folder"),
     (["--json", "folder"], "error: folder is a folder"),
     (["--json", "b.png"], "--json is b.png, where the picture goes"),
+    (["--json", "mine.json"], "mine.json is there already, and no figures of this command"),
     (["--json", "chart.json"], "chart.png is there already, and no figures"),
     (["surplus"], "surplus"),
 ]
@@ -96,6 +97,7 @@ def test_bad_input_gets_a_sentence(argv, sentence, tmp_path, monkeypatch, capsys
     Path("file").touch()
     Path("folder").mkdir()
     Path("chart.png").write_bytes(b"the user's")
+    Path("mine.json").write_bytes(b'{"the": "user"}')
     with pytest.raises(SystemExit) as stop:
         benchmark.main([*argv, "--logging.progress", "False"])
     assert stop.value.code == 2
@@ -103,9 +105,10 @@ def test_bad_input_gets_a_sentence(argv, sentence, tmp_path, monkeypatch, capsys
     assert error.startswith("error: ")
     assert sentence in error
     assert len(error.splitlines()) == 1
-    assert not list(tmp_path.rglob("*.json"))
+    assert list(Path().rglob("*.json")) == [Path("mine.json")]
     assert not [path for path in Path("runs").rglob("*") if path.is_file()]
     assert Path("chart.png").read_bytes() == b"the user's"
+    assert Path("mine.json").read_bytes() == b'{"the": "user"}'
 
 
 def full(*_, **__):

@@ -143,6 +143,17 @@ def test_a_split_is_read_a_batch_at_a_time_wherever_it_lies(
     assert asked == [BATCH] * 10
 
 
+def test_an_image_that_cannot_be_read_is_the_sentence_of_its_reader(faces, settings):
+    @dataclass
+    class Damaged(Faces):
+        def images(self, indices):
+            raise UserError("The cache is damaged.")
+
+    damaged = Damaged(faces.pixels, faces.labels)
+    with pytest.raises(UserError, match=r"^The cache is damaged\.$"):
+        run(damaged, settings)
+
+
 def test_another_seed_or_step_is_another_augmentation(faces, settings, whole):
     other = run(faces, settings, seed=8)
     assert all(not np.array_equal(a[0], b[0]) for a, b in zip(whole, other, strict=True))

@@ -47,6 +47,11 @@ def test_warm_up_longer_than_the_run_still_ends_in_a_schedule():
     assert found[40] == pytest.approx(0.0, abs=1e-8)
 
 
+def test_a_warm_up_without_end():
+    settings = TrainingSettings(schedule="constant", learning_rate=PEAK, warmup_epochs=1e12)
+    assert 0 < float(schedule(settings, 10)(1000)) < PEAK / 1e5
+
+
 def test_a_constant_rate_is_the_same_however_long_the_run():
     short = TrainingSettings(epochs=1, learning_rate=PEAK, schedule="constant", warmup_epochs=3.0)
     longer = short.model_copy(update={"epochs": 9})

@@ -74,7 +74,7 @@ def test_other_classes_get_a_new_last_layer_and_frozen_layers_stay(base, tiny_tr
     folder, settings = base
     tree = renamed(tiny_tree, tmp_path / "tree", angry="cross", happy="glad")
     data = settings.data.model_copy(update={"dir": tree})
-    config = training(settings, init_from=str(folder), frozen_epochs=1.0, epochs=1)
+    config = training(settings, init_from=str(folder), frozen_epochs=1e12, epochs=1)
     config = config.model_copy(update={"data": data})
     run(config, tmp_path / "run")
     start, end = trained.load(trained.resolve(folder)), newest(tmp_path / "run")
@@ -85,7 +85,7 @@ def test_other_classes_get_a_new_last_layer_and_frozen_layers_stay(base, tiny_tr
     del before[head], after[head]
     assert names_that_differ(before, after) == set()
     longer = config.model_copy(
-        update={"training": config.training.model_copy(update={"epochs": 2})}
+        update={"training": config.training.model_copy(update={"epochs": 2, "frozen_epochs": 1.0})}
     )
     run(longer, tmp_path / "longer")
     after = newest(tmp_path / "longer").variables["params"]

@@ -1,5 +1,6 @@
 import csv
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,30 @@ def test_the_report_of_a_run_that_has_lost_its_checkpoints_is_kept(tiny_config, 
     with pytest.raises(UserError, match=r"holds summary\.json, and no checkpoint"):
         go(tiny_config, folder)
     assert (folder / "metrics.jsonl").read_text() == before
+
+
+def test_a_command_that_is_refused_changes_nothing(tiny_config, tiny_tree, tmp_path):
+    folder = tmp_path / "run"
+    go(tiny_config, folder)
+    (folder / "unusable.csv").write_text("path,reason\n")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    other = shutil.copytree(tiny_tree, tmp_path / "other")
+    next((other / "train" / "sad").iterdir()).unlink()
+    data = tiny_config.data.model_copy(update={"dir": other})
+    fewer = tiny_config.training.model_copy(update={"epochs": 1})
+    for name, section, said in (("data", data, "images are not"), ("training", fewer, "epoch")):
+        with pytest.raises(UserError, match=said):
+            go(tiny_config.model_copy(update={name: section}), folder)
+        after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        assert after == before
+
+
+def test_a_run_that_goes_on_notes_where_its_data_is(tiny_config, tiny_tree, tmp_path):
+    go(tiny_config, tmp_path / "run")
+    shutil.copytree(tiny_tree, tmp_path / "moved")
+    data = tiny_config.data.model_copy(update={"dir": tmp_path / "moved"})
+    go(tiny_config.model_copy(update={"data": data}), tmp_path / "run")
+    assert config_lib.load(tmp_path / "run" / "config.toml").data.dir == tmp_path / "moved"
 
 
 def test_a_run_that_never_came_to_a_checkpoint_begins_anew(tiny_config, tmp_path):
