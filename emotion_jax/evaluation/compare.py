@@ -66,7 +66,7 @@ def _read(name: str, folder: Path) -> Run:
             labels=labels,
             probs=probs,
             config=config_lib.flatten(settings) | _evaluated(content.get("protocol") or {}),
-            images=(content.get("protocol") or {}).get("images", ""),
+            images=(content.get("protocol") or {}).get("digest", ""),
             history=tuple(json.loads(line) for line in history),
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -117,7 +117,7 @@ def _protocol(
     return {
         "split": split.name,
         "n": len(split),
-        "images": _digest(split),
+        "digest": _digest(split),
         "seed": trained.config.training.seed,
         "selection": selection.words(trained.description),
         **({"validation": doubt} if doubt else {}),
