@@ -10,12 +10,11 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import BinaryIO
 
 from emotion_jax.errors import UserError
 
-NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # some network file systems
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # some network file systems
 _LITTER = re.compile(
     r"\.DS_Store|\._.*|Icon\r|\.directory|desktop\.ini|Thumbs\.db|__MACOSX", re.IGNORECASE
 )
@@ -45,8 +44,8 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
         raise
 
 
-def locked(path: Path, busy: str) -> FileLock | None:
-    """The lock that the file ``path`` is, held; None where the file system has no locks.
+def locked(path: Path, busy: str) -> BinaryIO | None:
+    """The lock that the file ``path`` is, until it is closed; None where there are no locks.
 
     Args:
       path: made where it is not there.
@@ -56,18 +55,21 @@ def locked(path: Path, busy: str) -> FileLock | None:
       UserError: another process holds it.
       OSError: it cannot be made.
     """
-    lock = FileLock(path, blocking=False)
+    file = path.open("ab")
     try:
-        lock.acquire()
-    except Timeout:
+        is_locked = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
         raise UserError(busy) from None
-    except NotImplementedError:
-        return None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return None
-    return lock
+    except BaseException:
+        file.close()
+        raise
+    with contextlib.suppress(FileNotFoundError):
+        if is_locked and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    file.close()
+    # Who held it may have deleted it between the two; the next who comes would make another.
+    return locked(path, busy) if is_locked else None
 
 
 @contextlib.contextmanager
@@ -80,14 +82,23 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
       OSError: it cannot be made.
     """
-    # Not FileLock: where there are no locks some of its releases wait without an end.
     with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS | {errno.ENOSYS}:
-                raise
+        _flock(file, fcntl.LOCK_EX)
         yield  # closing the file gives the lock back
+
+
+def _flock(file: BinaryIO, how: int) -> bool:
+    """Whether the lock was taken; else its file system has none.
+
+    Not filelock's FileLock: on such file systems some of its releases wait without an end.
+    """
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def remove_temporary(folder: Path) -> None:

@@ -1,11 +1,15 @@
 import csv
+import fcntl
 import io
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from emotion_jax import files
+from emotion_jax.errors import UserError
 
 
 def test_names_tell_paths_apart():
@@ -125,3 +129,46 @@ def test_a_table_is_read_as_it_was_whatever_line_ends_are_in_its_cells():
     text = files.csv_text(rows)
     assert text.startswith('path,n\n"Icon\r",1\n')
     assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+
+
+def test_a_lock_is_one_process_alone_has(tmp_path):
+    path = tmp_path / "lock"
+    lock = files.locked(path, "Busy.")
+    with pytest.raises(UserError, match=r"^Busy\.$"):
+        files.locked(path, "Busy.")
+    lock.close()
+    files.locked(path, "Busy.").close()
+
+
+def test_a_lock_that_its_holder_deletes_is_none(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+
+    def deleted_first(file, how):
+        if path.stat().st_size:
+            path.unlink()
+        flock(file, how)
+
+    path.write_text("an earlier holder's")
+    monkeypatch.setattr(fcntl, "flock", deleted_first)
+    lock = files.locked(path, "Busy.")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="Busy"):
+        files.locked(path, "Busy.")
+    lock.close()
+
+
+def test_an_exclusive_block_waits(tmp_path):
+    order = []
+
+    def second():
+        with files.exclusive(tmp_path / "lock"):
+            order.append(2)
+
+    with files.exclusive(tmp_path / "lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.1)
+        order.append(1)
+    thread.join()
+    assert order == [1, 2]

@@ -148,12 +148,12 @@ class Output:
                 self._unlock()
 
     def _unlock(self) -> None:
-        if self._lock is None or not self._lock.is_locked:
+        if self._lock is None or self._lock.closed:
             return
         # Deleted while it is held: afterwards it may be another's.
-        with contextlib.suppress(OSError):  # Windows deletes no open file; there release does it
-            os.unlink(self._lock.lock_file)
-        self._lock.release()
+        with contextlib.suppress(OSError):
+            os.unlink(self._lock.name)
+        self._lock.close()
 
     def _write(self, text: str) -> None:
         self._file.write(text)

@@ -60,7 +60,7 @@ def opened(workdir: Path, config: Config, is_ours: bool = False) -> Iterator[Non
         yield
     finally:
         if lock is not None:
-            lock.release()
+            lock.close()
 
 
 def has_begun(workdir: Path) -> bool:

@@ -1,10 +1,11 @@
 import csv
 import errno
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from emotion_jax import config as config_lib
 from emotion_jax.data import dataset
@@ -139,28 +140,28 @@ def test_processes_agree_on_more_than_a_run_keeps(tiny_config):
     assert workdir.agreed(training(tiny_config, backup_to=Path("a"))) == agreed
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError()])
-def test_a_file_system_without_locks(tiny_config, tmp_path, monkeypatch, error):
-    def acquire(self):
-        raise error
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(tiny_config, tmp_path, monkeypatch, number):
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(FileLock, "acquire", acquire)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with workdir.opened(tmp_path, tiny_config):
         workdir.write_history(tmp_path, [{"epoch": 1}])
     assert config_lib.load(tmp_path / "config.toml") == tiny_config
 
 
 def test_a_workdir_whose_lock_cannot_be_made(tiny_config, tmp_path, monkeypatch):
-    def acquire(self):
-        raise OSError(errno.EROFS, "Read-only file system")
+    def flock(file, how):
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(FileLock, "acquire", acquire)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        pytest.raises(UserError, match="Read-only file system"),
+        pytest.raises(UserError, match="Input/output error"),
         workdir.opened(tmp_path, tiny_config),
     ):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_list_of_problems_is_read_as_it_was(tmp_path):

@@ -184,7 +184,7 @@ def _alone(target: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             path.unlink(missing_ok=True)  # while it is held: afterwards it may be another's
-            lock.release()
+            lock.close()
 
 
 def text(target: Path, left_out: Sequence[LeftOut], linked: int, copied: int) -> str:

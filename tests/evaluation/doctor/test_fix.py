@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from PIL import Image
 
+from emotion_jax import files
 from emotion_jax.data import synthetic
 from emotion_jax.errors import UserError
 from emotion_jax.evaluation.doctor import examine, fix
@@ -175,7 +175,7 @@ def test_one_process_writes_a_copy(planted, tmp_path):
     making = tmp_path / ".copy.fixing"
     (making / "train").mkdir(parents=True)
     with (
-        FileLock(tmp_path / ".copy.fixing.lock"),
+        files.exclusive(tmp_path / ".copy.fixing.lock"),
         pytest.raises(UserError, match=r"--fix: another process writes .*copy; wait for it or"),
     ):
         clean(planted[0], tmp_path / "copy")
