@@ -54,6 +54,7 @@ def markdown(
         about=trained.description,
         selection=selection.words(trained.description),
         doubt=trained.validation_doubt,
+        seen=trained.seen,
         model={"backbone": settings.model.name, "parameters": parameters},
         settings=settings,
         training=settings.training,

@@ -58,6 +58,7 @@ def _read(name: str, folder: Path) -> Run:
         probs = {row[0]: np.array(row[3:], float) for row in rows}
         labels = {row[0]: row[1] for row in rows}
         settings = config_lib.from_mapping(content["checkpoint"]["config"], str(report))
+        protocol = content.get("protocol") or {}
         lines = folder / "metrics.jsonl"
         history = lines.read_text().splitlines() if lines.is_file() else []
         return Run(
@@ -65,8 +66,8 @@ def _read(name: str, folder: Path) -> Run:
             classes=classes,
             labels=labels,
             probs=probs,
-            config=config_lib.flatten(settings) | _evaluated(content.get("protocol") or {}),
-            images=(content.get("protocol") or {}).get("digest", ""),
+            config=config_lib.flatten(settings) | _evaluated(protocol),
+            images=protocol.get("digest", ""),
             history=tuple(json.loads(line) for line in history),
         )
     except (OSError, ValueError, KeyError, TypeError):
